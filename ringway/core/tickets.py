@@ -1,0 +1,134 @@
+"""Tickets: the lookup's signed word that this user may open a session on this node, now and once.
+
+JWT, HS256 (RFC 7519), signed with a key of the cluster's key ring and named by `kid`. A node verifies offline.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from secrets import token_urlsafe
+from typing import Any
+
+import jwt
+
+from .errors import TicketExpired, TicketForeign, TicketForged, TicketMalformed, TicketReused
+from .keys import KeyRing
+from .members import Version
+
+DEFAULT_TTL_S = 30
+RESUME_TTL_S = 3600
+REASONS = frozenset({"route", "softdown", "move", "resume"})
+_PURPOSE = "ticket"
+_REQUIRED = ["sub", "aud", "gen", "epoch", "exp", "jti", "reason"]
+# Time is checked here, against the caller's clock, so PyJWT must not look at its own.
+_OPTIONS: Any = {"verify_exp": False, "verify_aud": False, "verify_iat": False, "verify_nbf": False,
+                 "require": _REQUIRED}
+
+
+@dataclass(frozen=True, slots=True)
+class Ticket:
+    """What a verified ticket says. `exp` is unix seconds; `version` the ring it was made from."""
+
+    uid: str
+    node: str
+    version: Version
+    exp: float
+    jti: str
+    roles: tuple[str, ...]
+    reason: str
+
+
+def issue(
+    keys: KeyRing,
+    *,
+    uid: str,
+    node: str,
+    version: Version,
+    now: float,
+    ttl_s: float = DEFAULT_TTL_S,
+    roles: Iterable[str] = (),
+    reason: str = "route",
+) -> str:
+    """A new ticket.
+
+    Args:
+        version: the ring the owner was computed from.
+        now: unix seconds.
+        ttl_s: seconds it stays good.
+        reason: route (the owner), softdown (the owner is unreachable), move (a node hands the session over),
+            resume (the same node, after a broken connection).
+    """
+    kid = keys.active_kid
+    claims = {
+        "sub": uid, "aud": node, "gen": version.gen, "epoch": version.epoch,
+        "exp": int(now + ttl_s), "jti": token_urlsafe(12), "roles": list(roles), "reason": reason,
+    }
+    return jwt.encode(claims, keys.derive(_PURPOSE, kid), "HS256", {"kid": kid})
+
+
+def verify(ticket: str, keys: KeyRing, *, node: str, now: float) -> Ticket:
+    """Read and check a ticket. Single use is `ReplayGuard`'s part.
+
+    Raises:
+        TicketMalformed, TicketForged, TicketExpired, TicketForeign
+    """
+    claims = _claims(ticket, keys)
+    read = _ticket(claims)
+    if read.exp <= now:
+        raise TicketExpired(f"ended {now - read.exp:.0f} s ago")
+    if read.node != node:
+        raise TicketForeign(f"made for node {read.node!r}, this is {node!r}")
+    return read
+
+
+def _claims(ticket: str, keys: KeyRing) -> dict[str, Any]:
+    try:
+        kid = jwt.get_unverified_header(ticket).get("kid")
+        if not isinstance(kid, str) or not keys.knows(kid):
+            raise TicketForged(f"signed with key {kid!r}, which is not in RINGWAY_KEYS")
+        return jwt.decode(ticket, keys.derive(_PURPOSE, kid), ["HS256"], options=_OPTIONS)
+    except (jwt.InvalidSignatureError, jwt.InvalidAlgorithmError) as error:
+        raise TicketForged(str(error)) from None
+    except (jwt.InvalidTokenError, UnicodeError) as error:
+        raise TicketMalformed(str(error)) from None
+
+
+def _ticket(claims: dict[str, Any]) -> Ticket:
+    try:
+        roles = claims.get("roles", [])
+        version = Version(int(claims["gen"]), int(claims["epoch"]))
+        read = Ticket(claims["sub"], claims["aud"], version, float(claims["exp"]), claims["jti"], tuple(roles),
+                      claims["reason"])
+    except (TypeError, ValueError) as error:
+        raise TicketMalformed(str(error)) from None
+    texts = (read.uid, read.node, read.jti, *read.roles)
+    if not all(isinstance(text, str) for text in texts) or read.reason not in REASONS:
+        raise TicketMalformed("a claim has the wrong type or an unknown reason")
+    return read
+
+
+class ReplayGuard:
+    """Remembers the tickets used here until they expire, so that each opens one session.
+
+    Two generations of sets bound the work: a generation lasts as long as the longest ticket of its kind, so
+    nothing that could still be presented is forgotten, and nothing is scanned.
+    """
+
+    def __init__(self, horizon_s: float = RESUME_TTL_S) -> None:
+        """Args: horizon_s: seconds, at least the longest life of a ticket."""
+        self._horizon = horizon_s
+        self._young: set[str] = set()
+        self._old: set[str] = set()
+        self._turned: float | None = None
+
+    def __len__(self) -> int:
+        return len(self._young) + len(self._old)
+
+    def use(self, ticket: Ticket, now: float) -> None:
+        """Mark as used. Raises TicketReused the second time."""
+        if self._turned is None or now - self._turned >= self._horizon:
+            self._old, self._young, self._turned = self._young, set(), now
+        if ticket.jti in self._young or ticket.jti in self._old:
+            raise TicketReused("it has opened a session before")
+        self._young.add(ticket.jti)
