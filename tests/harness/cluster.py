@@ -1,0 +1,231 @@
+"""A whole cluster of real processes for a test: nodes and lookups on free ports of loopback, always stopped.
+
+    with Cluster(zookeeper="127.0.0.1:2181", redis="redis://127.0.0.1:6379/0", nodes=3) as cluster:
+        answer = cluster.route("alice")
+        cluster.nodes["node-2"].kill()
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import tempfile
+import time
+import uuid
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any, TypeVar
+
+import httpx
+
+from ringway.processes import Child, Processes
+from ringway.servers import LOOKUP_READY, NODE_READY, READY_TIMEOUT_S, start_lookup, start_node
+
+T = TypeVar("T")
+
+
+def eventually(probe: Callable[[], T], timeout_s: float = 20.0, interval_s: float = 0.05, what: str = "") -> T:
+    """Call `probe` until its answer is true; gives that answer. Raises AssertionError with the last one."""
+    deadline = time.monotonic() + timeout_s
+    while True:
+        try:
+            answer: Any = probe()
+        except (httpx.HTTPError, OSError) as error:
+            answer = error
+        if answer and not isinstance(answer, BaseException):
+            return answer  # type: ignore[no-any-return]
+        if time.monotonic() > deadline:
+            raise AssertionError(f"{what or probe} not so within {timeout_s:g} s; last: {answer!r}")
+        time.sleep(interval_s)
+
+
+class Server:
+    """One process of the cluster, with its faults."""
+
+    def __init__(self, child: Child, log: Path) -> None:
+        self.child = child
+        self.log = log
+        self.pid = child.pid
+
+    def kill(self) -> None:
+        """kill -9, of the process and its workers."""
+        self.child.stopping = True
+        self.child.send_group(signal.SIGKILL)
+        self.child.wait(10.0)
+
+    def freeze(self) -> None:
+        """SIGSTOP: its sockets stay open and answer nothing."""
+        self.child.send_group(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        self.child.send_group(signal.SIGCONT)
+
+    def terminate(self) -> None:
+        """SIGTERM: drain and exit; `wait_exit` tells how it went."""
+        self.child.stopping = True
+        self.child.send(signal.SIGTERM)
+
+    def wait_exit(self, timeout_s: float = 30.0) -> int:
+        assert self.child.wait(timeout_s), f"{self.child.name} still runs after {timeout_s:g} s"
+        assert self.child.popen.returncode is not None
+        return int(self.child.popen.returncode)
+
+    @property
+    def alive(self) -> bool:
+        return self.child.alive
+
+
+class NodeServer(Server):
+    """`url` is the WebSocket URL that clients get, `http` the base of its HTTP endpoints."""
+
+    def __init__(self, child: Child, log: Path, node_id: str) -> None:
+        super().__init__(child, log)
+        self.id = node_id
+        match = child.wait_line(NODE_READY, READY_TIMEOUT_S)
+        self.url, self.http = match[2], match[3]
+
+    def metric(self, name: str, **labels: str) -> float:
+        """The sum of the samples of a metric that carry these labels; 0 if there are none."""
+        return metric(httpx.get(f"{self.http}/metrics").text, name, **labels)
+
+
+class LookupServer(Server):
+    def __init__(self, child: Child, log: Path) -> None:
+        super().__init__(child, log)
+        self.url = child.wait_line(LOOKUP_READY, READY_TIMEOUT_S)[1]
+
+    def get(self, path: str, **params: Any) -> httpx.Response:
+        return httpx.get(f"{self.url}{path}", params=params, timeout=10.0)
+
+
+def metric(text: str, name: str, **labels: str) -> float:
+    """The sum of the samples of `name` with `labels` in a text of Prometheus's format."""
+    total = 0.0
+    for line in text.splitlines():
+        sample, _, value = line.rpartition(" ")
+        given, _, rest = sample.partition("{")
+        if given == name and all(f'{key}="{wanted}"' in rest for key, wanted in labels.items()):
+            total += float(value)
+    return total
+
+
+class Cluster:
+    """N nodes and M lookups under a cluster name of their own. `env` goes to every process, `node_env` to nodes."""
+
+    def __init__(
+        self,
+        *,
+        zookeeper: str,
+        redis: str,
+        nodes: int = 3,
+        lookups: int = 1,
+        workers: int = 1,
+        env: Mapping[str, str] | None = None,
+        node_env: Mapping[str, str] | None = None,
+        lookup_env: Mapping[str, str] | None = None,
+    ) -> None:
+        self.name = f"t{uuid.uuid4().hex[:10]}"
+        self.folder = Path(tempfile.mkdtemp(prefix="ringway-test-"))
+        self.env = {"RINGWAY_ZOOKEEPER": zookeeper, "RINGWAY_REDIS": redis, "RINGWAY_CLUSTER": self.name}
+        self.env |= {"RINGWAY_PORT": "0", "RINGWAY_HOST": "127.0.0.1", **(env or {})}
+        self.node_env = dict(node_env or {})
+        self.lookup_env = {"RINGWAY_WORKERS": str(workers), **(lookup_env or {})}
+        self.nodes: dict[str, NodeServer] = {}
+        self.lookups: list[LookupServer] = []
+        self._sizes = (nodes, lookups)
+        self._processes: Processes
+
+    def __enter__(self) -> Cluster:
+        self._processes = Processes(on_line=self._log)
+        try:
+            self._start_all(*self._sizes)
+        except BaseException as error:
+            self.__exit__(type(error), error, error.__traceback__)
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        servers: list[Server] = [*self.nodes.values(), *self.lookups]
+        for server in servers:
+            if server.alive:
+                server.thaw()
+                server.child.stopping = True
+                server.child.send_group(signal.SIGKILL)  # a test wants an end, not a drain
+        self._processes.close()
+        if error is not None:
+            self.print_logs()
+
+    def add_node(self, node_id: str | None = None, *, vnodes: int | None = None, wait: bool = True,
+                 env: Mapping[str, str] | None = None) -> NodeServer:
+        """Start one more node; with `wait`, return when every lookup's ring has it as active."""
+        node_id = node_id or f"node-{len(self.nodes) + 1}"
+        extra = {"RINGWAY_VNODES": str(vnodes)} if vnodes else {}
+        child = start_node(self._processes, node_id, {**self.env, **self.node_env, **extra, **(env or {})})
+        node = self.nodes[node_id] = NodeServer(child, self._log_path(node_id), node_id)
+        if wait:
+            self.wait_active({node_id})
+        return node
+
+    def add_lookup(self, *, env: Mapping[str, str] | None = None) -> LookupServer:
+        name = f"lookup-{len(self.lookups) + 1}"
+        child = start_lookup(self._processes, name, {**self.env, **self.lookup_env, **(env or {})})
+        lookup = LookupServer(child, self._log_path(name))
+        self.lookups.append(lookup)
+        return lookup
+
+    @property
+    def url(self) -> str:
+        """The first live lookup."""
+        return next(lookup.url for lookup in self.lookups if lookup.alive)
+
+    def route(self, uid: str, **params: Any) -> dict[str, Any]:
+        """The answer of `GET /route`. Raises httpx.HTTPStatusError on any refusal."""
+        answer = httpx.get(f"{self.url}/route", params={"uid": uid, **params}, timeout=10.0)
+        answer.raise_for_status()
+        return dict(answer.json())
+
+    def ring(self, lookup: LookupServer | None = None) -> dict[str, Any]:
+        answer = httpx.get(f"{lookup.url if lookup else self.url}/ring", timeout=10.0)
+        answer.raise_for_status()
+        return dict(answer.json())
+
+    def active(self, lookup: LookupServer | None = None) -> set[str]:
+        """Ids of the active members in a lookup's ring; empty while it has none."""
+        try:
+            members = self.ring(lookup)["members"]
+        except httpx.HTTPStatusError:
+            return set()
+        return {member["id"] for member in members if member["state"] == "active"}
+
+    def wait_active(self, node_ids: set[str], timeout_s: float = 30.0) -> None:
+        """Wait until every live lookup's ring has these nodes as active members."""
+        for lookup in filter(lambda server: server.alive, self.lookups):
+            eventually(lambda at=lookup: node_ids <= self.active(at), timeout_s, what=f"{node_ids} active")  # type: ignore[misc]
+
+    def wait_gone(self, node_id: str, timeout_s: float = 30.0) -> None:
+        """Wait until no live lookup's ring has this node as an active member."""
+        for lookup in filter(lambda server: server.alive, self.lookups):
+            eventually(lambda at=lookup: node_id not in self.active(at), timeout_s, what=f"{node_id} gone")  # type: ignore[misc]
+
+    def print_logs(self, lines: int = 40) -> None:
+        """The end of each process's log, for pytest to show with the failure."""
+        for path in sorted(self.folder.glob("*.log")):
+            print(f"--- {path.stem}", *path.read_text().splitlines()[-lines:], sep="\n")
+
+    def _start_all(self, nodes: int, lookups: int) -> None:
+        for _ in range(lookups):
+            self.add_lookup()
+        for _ in range(nodes):
+            self.add_node(wait=False)
+        if lookups:
+            self.wait_active(set(self.nodes))
+
+    def _log_path(self, name: str) -> Path:
+        return self.folder / f"{name}.log"
+
+    def _log(self, child: Child, line: str) -> None:
+        with self._log_path(child.name).open("a") as log:
+            log.write(line + os.linesep)
