@@ -1,0 +1,104 @@
+"""The one parser: every field checked, nothing else looked at."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ringway.core import frames
+from ringway.core.errors import InvalidFrame
+from ringway.core.frames import Ack, Join, Leave, Ping, Position, Publish, Send, parse_client_frame
+from ringway.core.members import Version
+
+
+@pytest.mark.parametrize(("text", "frame"), [
+    ('{"t":"send","id":"1","to":"bob","body":{"a":1}}', Send("1", ("bob",), {"a": 1})),
+    ('{"t":"send","id":"1","to":["bob","用户7","bob"],"body":null,"volatile":true}',
+     Send("1", ("bob", "用户7"), None, True)),
+    ('{"t":"join","group":"g"}', Join("g")),
+    ('{"t":"join","group":"g","from":{"gen":"x1","seq":7}}', Join("g", Position("x1", 7))),
+    ('{"t":"leave","group":"g"}', Leave("g")),
+    ('{"t":"publish","id":"1","group":"g","body":"hi","new_field":1}', Publish("1", "g", "hi")),
+    ('{"t":"ack","ch":"u:bob","gen":"x","seq":3}', Ack("u:bob", "x", 3)),
+    ('{"t":"ping"}', Ping()),
+])
+def test_good_frames(text: str, frame: object) -> None:
+    assert parse_client_frame(text) == parse_client_frame(text.encode()) == frame
+
+
+@pytest.mark.parametrize(("text", "field"), [
+    ("", "frame"), ("nonsense", "frame"), ("[]", "frame"), ("1", "frame"), ('"send"', "frame"),
+    ("{}", "t"), ('{"t":"shout"}', "t"), ('{"t":7}', "t"), ('{"t":["send"]}', "t"),
+    ('{"t":"send","to":"bob","body":1}', "id"), ('{"t":"send","id":7,"to":"bob","body":1}', "id"),
+    ('{"t":"send","id":"a b","to":"bob","body":1}', "id"),
+    ('{"t":"send","id":"%s","to":"b","body":1}' % ("x" * 65), "id"),
+    ('{"t":"send","id":"1","body":1}', "to"), ('{"t":"send","id":"1","to":[],"body":1}', "to"),
+    ('{"t":"send","id":"1","to":["a",1],"body":1}', "to"), ('{"t":"send","id":"1","to":"","body":1}', "to"),
+    ('{"t":"send","id":"1","to":"bob"}', "body"),
+    ('{"t":"send","id":"1","to":"bob","body":1,"volatile":1}', "volatile"),
+    ('{"t":"join"}', "group"), ('{"t":"join","group":"a\\u0000"}', "group"),
+    ('{"t":"join","group":"g","from":7}', "from"), ('{"t":"join","group":"g","from":{"gen":"x","seq":-1}}', "from"),
+    ('{"t":"join","group":"g","from":{"gen":"x","seq":true}}', "from"),
+    ('{"t":"ack","ch":"bob","gen":"x","seq":3}', "ch"), ('{"t":"ack","ch":"u:bob","seq":3}', "seq"),
+    ('{"t":"ack","ch":"u:bob","gen":"x","seq":1.5}', "seq"),
+])
+def test_bad_frames_name_the_field(text: str, field: str) -> None:
+    with pytest.raises(InvalidFrame) as caught:
+        parse_client_frame(text)
+    assert caught.value.field == field
+
+
+def test_a_bad_frame_keeps_its_id_for_the_answer() -> None:
+    no_uid, unknown, no_body = '"t":"send","to":7,"body":1', '"t":"shout"', '"t":"send","to":"b"'
+    for text in ('{"id":"m1",%s}' % fields for fields in (no_uid, unknown, no_body)):
+        with pytest.raises(InvalidFrame) as caught:
+            parse_client_frame(text)
+        assert caught.value.id == "m1"
+
+
+def refusal(data: str | bytes) -> str:
+    """The text of the refusal, or nothing; any other exception is the test's failure."""
+    try:
+        parse_client_frame(data)
+    except InvalidFrame as error:
+        return str(error)
+    return ""
+
+
+FIELDS = st.sampled_from(["t", "id", "to", "body", "group", "from", "ch", "gen", "seq"])
+SCALARS = st.none() | st.booleans() | st.floats() | st.text() | st.sampled_from(["send", "join", "ack", "publish"])
+JSON = st.recursive(SCALARS, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(FIELDS, inner))
+
+
+@given(JSON)
+def test_any_json_is_either_a_frame_or_an_invalid_frame(value: object) -> None:
+    assert len(refusal(json.dumps(value))) < 500
+
+
+@given(st.binary(max_size=60))
+def test_any_bytes_are_either_a_frame_or_an_invalid_frame(data: bytes) -> None:
+    assert len(refusal(data)) < 500
+
+
+def test_a_position_survives_the_query() -> None:
+    assert Position.parse(str(Position("a1-b", 42))) == Position("a1-b", 42)
+    for text in ("", "a", "a:", ":1", "a:-1", "a:x", "a b:1", "a:" + "9" * 20):
+        with pytest.raises(InvalidFrame, match="inbox"):
+            Position.parse(text)
+
+
+def test_server_frames_are_json_with_the_documented_fields() -> None:
+    head = frames.msg_head(ch="u:bob", id="1", sender="alice", body={"x": "é"})
+    whole = json.loads(head + frames.msg_tail(gen="g", seq=7, ts=99))
+    assert whole == {"t": "msg", "ch": "u:bob", "id": "1", "from": "alice", "body": {"x": "é"},
+                     "gen": "g", "seq": 7, "ts": 99}
+    assert json.loads(frames.ok(id="1")) == {"t": "ok", "id": "1"}
+    assert json.loads(frames.ok(id="1", seq=3)) == {"t": "ok", "id": "1", "seq": 3}
+    assert json.loads(frames.move(url="ws://x", version=Version(5, 6), deadline_ms=9)) == {
+        "t": "move", "url": "ws://x", "gen": 5, "epoch": 6, "deadline_ms": 9}
+    assert json.loads(frames.error(code="forbidden", message="no", id="2")) == {
+        "t": "error", "code": "forbidden", "message": "no", "id": "2"}
+    assert "oldest" not in json.loads(frames.joined(group="g", gen="x", seq=0, unread=0, recovered=True))
