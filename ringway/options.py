@@ -22,7 +22,7 @@ from urllib.parse import urlsplit
 
 import click
 
-from .core.errors import ConfigError
+from .core.errors import ConfigError, RingwayError
 from .core.keys import DEVELOPMENT_KEYS, KeyRing
 
 if TYPE_CHECKING:
@@ -249,6 +249,9 @@ class OneLineErrors(click.Command):
             sys.exit(2)
         except click.ClickException as error:
             _fail(error.format_message(), error.exit_code)
+        except RingwayError as error:
+            click.echo(str(error), err=True)
+            sys.exit(1)
         except click.Abort:
             sys.exit(130)
         sys.exit(code if isinstance(code, int) else 0)

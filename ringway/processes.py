@@ -146,7 +146,8 @@ class Processes:
         self._on_exit = on_exit
         self._children: list[Child] = []
         self._at_close: list[Callable[[], object]] = []
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
+        self._closed = False
         self._guardian = subprocess.Popen(
             [sys.executable, "-S", "-E", "-c", _GUARDIAN], stdin=subprocess.PIPE, text=True, start_new_session=True
         )
@@ -159,21 +160,17 @@ class Processes:
     ) -> None:
         self.close()
 
-    def start(self, name: str, argv: Sequence[str], env: Mapping[str, str] | None = None) -> Child:
-        """Start one child. `env` is added to this process's environment."""
-        popen = subprocess.Popen(
-            list(argv),
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            errors="replace",
-            env={**os.environ, "PYTHONUNBUFFERED": "1", **(env or {})},
-            start_new_session=True,
-        )
-        self._tell_guardian("+", popen.pid)
-        child = Child(name, popen, self._on_line, self._on_exit)
-        self._children.append(child)
+    def start(self, name: str, argv: Sequence[str], env: Mapping[str, str | None] | None = None) -> Child:
+        """Start one child. `env` changes this process's environment; None takes a variable away.
+
+        Raises RingwayError after `close`.
+        """
+        with self._lock:
+            if self._closed:
+                raise RingwayError(f"{name} not started: everything is being stopped")
+            child = Child(name, _popen(argv, env or {}), self._on_line, self._on_exit)
+            self._children.append(child)
+            self._tell_guardian("+", child.pid)
         return child
 
     def at_close(self, action: Callable[[], object]) -> None:
@@ -193,7 +190,9 @@ class Processes:
             self._tell_guardian("-", child.pid)
 
     def close(self, grace_s: float = 3.0) -> None:
-        """Stop what still runs, last started first, and the guardian."""
+        """Stop what still runs, last started first, and the guardian. Nothing can be started any more."""
+        with self._lock:
+            self._closed = True
         for child in reversed(self._children):
             self.stop([child], grace_s)
         self._children.clear()
@@ -209,3 +208,17 @@ class Processes:
         with self._lock:
             self._guardian.stdin.write(f"{sign}{group}\n")
             self._guardian.stdin.flush()
+
+
+def _popen(argv: Sequence[str], env: Mapping[str, str | None]) -> subprocess.Popen[str]:
+    merged = {**os.environ, "PYTHONUNBUFFERED": "1", **env}
+    return subprocess.Popen(
+        list(argv),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
+        env={name: value for name, value in merged.items() if value is not None},
+        start_new_session=True,
+    )

@@ -72,11 +72,11 @@ def start_redis(
     return child, f"redis://127.0.0.1:{port}/0"
 
 
-def start_node(processes: Processes, node_id: str, env: Mapping[str, str]) -> Child:
+def start_node(processes: Processes, node_id: str, env: Mapping[str, str | None]) -> Child:
     """One node process, its options as variables; its ready line matches NODE_READY."""
     return processes.start(node_id, [sys.executable, "-m", "ringway.ws_server"], {"RINGWAY_NODE_ID": node_id, **env})
 
 
-def start_lookup(processes: Processes, name: str, env: Mapping[str, str]) -> Child:
+def start_lookup(processes: Processes, name: str, env: Mapping[str, str | None]) -> Child:
     """One lookup process, its options as variables; its ready line matches LOOKUP_READY."""
     return processes.start(name, [sys.executable, "-m", "ringway.lookup_service"], env)

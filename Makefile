@@ -1,0 +1,48 @@
+# `make demo` and `make test` each set up all they need. See README.md.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.PHONY: demo test lint types bench soak clean
+
+BIN := .venv/bin
+WORKERS ?= 2
+
+# A running cluster on this machine: lookup service, three nodes, ZooKeeper's protocol, Redis. Ctrl-C stops all of it.
+demo: .venv/.server
+	$(BIN)/ringway dev
+
+# Lint, types on the installed wheel, all tests. The last lines say on which ZooKeeper and Redis it ran.
+test: .venv/.dev
+	.ci/install-servers
+	$(MAKE) --no-print-directory lint
+	$(BIN)/pytest -n $(WORKERS) --dist loadgroup
+
+lint: .venv/.dev
+	$(BIN)/ruff check .
+
+# mypy --strict on the wheel as a user gets it.
+types: .venv/.dev
+	$(BIN)/pytest -q tests/test_wheel.py -k strict
+
+bench: .venv/.dev
+	$(BIN)/python -m bench
+
+# Half an hour of random faults on a real ensemble; not part of `make test`.
+soak: .venv/.dev
+	.ci/install-servers
+	$(BIN)/python -m bench.soak
+
+clean:
+	rm -rf build dist var *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +
+
+.venv/bin/python:
+	python=$$(.ci/find-python) && "$$python" -m venv .venv
+
+.venv/.server: .venv/bin/python pyproject.toml requirements.txt
+	$(BIN)/python -m pip install -q --disable-pip-version-check -r requirements.txt
+	touch $@
+
+.venv/.dev: .venv/bin/python pyproject.toml
+	$(BIN)/python -m pip install -q --disable-pip-version-check -e '.[server,dev]'
+	touch $@ .venv/.server

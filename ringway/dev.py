@@ -1,0 +1,192 @@
+"""`ringway dev`: a whole cluster on this machine, each part a process of its own, their output one stream.
+
+Nothing is kept and nothing listens beyond loopback. A node that dies stays dead, and the stream says how to start
+another: a developer who kills a node wants to watch the cluster without it.
+"""
+
+from __future__ import annotations
+
+import queue
+import signal
+import socket
+import sys
+import threading
+import time
+from dataclasses import dataclass
+from types import FrameType
+
+import click
+
+from .core.errors import RingwayError
+from .processes import Child, Processes
+from .servers import (
+    LOOKUP_READY,
+    NODE_READY,
+    READY_TIMEOUT_S,
+    require_server_extra,
+    start_lookup,
+    start_node,
+    start_redis,
+    start_zookeeper,
+)
+
+LOOPBACK = "127.0.0.1"
+GRACE_S = 5.0
+COLOURS = ("cyan", "green", "yellow", "blue", "magenta", "bright_cyan", "bright_green", "bright_yellow")
+# What only one process may have; a value of the developer's shell must not reach all of them.
+OF_ONE_PROCESS: dict[str, str | None] = {"RINGWAY_ADVERTISE": None, "RINGWAY_NODE_ID": None, "RINGWAY_HOST": LOOPBACK}
+
+
+@dataclass(frozen=True, slots=True)
+class DevOptions:
+    """`zookeeper` and `redis` are addresses of real servers, None = embedded ones. `app` is module:callable."""
+
+    nodes: int
+    lookups: int
+    port: int
+    zookeeper: str | None
+    redis: str | None
+    app: str | None
+
+
+class Stream:
+    """One line at a time, prefixed with who says it, from any thread."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._colours: dict[str, str] = {}
+
+    def say(self, name: str, line: str) -> None:
+        with self._lock:
+            colour = self._colours.setdefault(name, COLOURS[len(self._colours) % len(COLOURS)])
+            click.echo(f"{time.strftime('%H:%M:%S')} {click.style(f'{name:<9}', fg=colour)} | {line}")
+
+    def print(self, text: str) -> None:
+        with self._lock:
+            click.echo(text)
+
+
+class DevCluster:
+    """Starts the parts in their order in a thread of its own, so that a signal never meets a half-started one."""
+
+    def __init__(self, options: DevOptions, stream: Stream) -> None:
+        self._options = options
+        self._stream = stream
+        self._events: queue.SimpleQueue[str] = queue.SimpleQueue()
+        self._env: dict[str, str | None] = {}
+        self._services: list[Child] = []
+        self._failure: RingwayError | None = None
+        self._processes = Processes(on_line=lambda child, line: stream.say(child.name, line), on_exit=self._ended)
+
+    def run(self) -> int:
+        """Run until a signal; gives the exit code."""
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            signal.signal(number, self._on_signal)
+        threading.Thread(target=self._start_and_report, name="start", daemon=True).start()
+        reason = self._events.get()
+        self._stream.print(f"{reason}; stopping")
+        self._stop()
+        if self._failure is not None:
+            click.echo(str(self._failure), err=True)
+            return 1
+        self._stream.print("everything is stopped")
+        return 0
+
+    def _on_signal(self, number: int, frame: FrameType | None) -> None:
+        self._events.put(signal.Signals(number).name)
+
+    def _start_and_report(self) -> None:
+        try:
+            self._start()
+        except RingwayError as error:
+            self._failure = error
+            self._events.put("the cluster did not start")
+
+    def _start(self) -> None:
+        zookeeper = self._options.zookeeper or start_zookeeper(self._processes)[1]
+        redis = self._options.redis or start_redis(self._processes)[1]
+        self._env = {**OF_ONE_PROCESS, "RINGWAY_ZOOKEEPER": zookeeper, "RINGWAY_REDIS": redis}
+        if self._options.app:
+            self._env["RINGWAY_APP"] = self._options.app
+        lookups = [self._start_lookup(index) for index in range(self._options.lookups)]
+        nodes = [self._start_node(index) for index in range(self._options.nodes)]
+        urls = [child.wait_line(LOOKUP_READY, READY_TIMEOUT_S)[1] for child in lookups]
+        for child in nodes:
+            child.wait_line(NODE_READY, READY_TIMEOUT_S)
+        self._stream.print(self._summary(urls))
+
+    def _start_lookup(self, index: int) -> Child:
+        port = self._lookup_port() if index == 0 else 0
+        child = start_lookup(self._processes, f"lookup-{index + 1}", {**self._env, "RINGWAY_PORT": str(port)})
+        self._services.append(child)
+        return child
+
+    def _start_node(self, index: int) -> Child:
+        child = start_node(self._processes, f"node-{index + 1}", {**self._env, "RINGWAY_PORT": "0"})
+        self._services.append(child)
+        return child
+
+    def _lookup_port(self) -> int:
+        """The wanted port, or 0 (any free one) with a word when somebody has it."""
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind((LOOPBACK, self._options.port))
+            except OSError:
+                self._stream.say("dev", f"port {self._options.port} is taken; the lookup gets a free one")
+                return 0
+        return self._options.port
+
+    def _summary(self, urls: list[str]) -> str:
+        more = [f"  export RINGWAY_LOOKUP={','.join(urls)}"] if len(urls) > 1 or not urls[0].endswith(":8080") else []
+        return "\n".join(
+            [
+                "",
+                f"  The cluster is ready. Lookup service: {', '.join(urls)}   (Ctrl-C stops everything)",
+                "",
+                "  In another terminal, a route and one more node:",
+                "",
+                f"  export LOOKUP={urls[0]}",
+                f"  export RINGWAY_ZOOKEEPER={self._env['RINGWAY_ZOOKEEPER']}",
+                f"  export RINGWAY_REDIS={self._env['RINGWAY_REDIS']}",
+                *more,
+                '  curl "$LOOKUP/route?uid=alice"',
+                f"  {sys.argv[0]} node",
+                "",
+            ]
+        )
+
+    def _ended(self, child: Child) -> None:
+        """Say what happened to a part that ended by itself; nothing is restarted."""
+        if child.stopping:
+            return
+        self._stream.say(child.name, f"{child.ending}. {self._consequence(child)}")
+
+    def _consequence(self, child: Child) -> str:
+        if child.name.startswith("node-"):
+            return (
+                "Its clients come back on the next nodes of the ring; the ring drops it when its ZooKeeper session "
+                f"ends. Start it again, with the variables above: {sys.argv[0]} node --node-id {child.name}"
+            )
+        if child.name.startswith("lookup-"):
+            return f"Sessions go on. Start one again, with the variables above: {sys.argv[0]} lookup"
+        if child.name == "zookeeper":
+            return "The last ring goes on, and routes are answered as stale; restart `ringway dev` for a new one"
+        return "Sessions stay; durable messages are refused. Restart `ringway dev` for a new one"
+
+    def _stop(self) -> None:
+        signal.signal(signal.SIGINT, self._hurry)
+        signal.signal(signal.SIGTERM, self._hurry)
+        self._processes.stop(self._services, GRACE_S)
+        self._processes.close()
+
+    def _hurry(self, number: int, frame: FrameType | None) -> None:
+        """A second Ctrl-C: no more waiting."""
+        for child in self._services:
+            child.send_group(signal.SIGKILL)
+
+
+def run(options: DevOptions) -> int:
+    """Run a development cluster until Ctrl-C or SIGTERM; gives the exit code. Raises MissingServer."""
+    require_server_extra()
+    return DevCluster(options, Stream()).run()

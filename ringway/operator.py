@@ -1,0 +1,136 @@
+"""The operator's tools: what they ask the lookup service, and how they show the answer."""
+
+from __future__ import annotations
+
+import json
+import time
+import uuid
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import httpx
+
+from .core.errors import RingwayError
+
+TIMEOUT_S = 10.0
+
+
+class LookupFailed(RingwayError):
+    """The lookup service refused (its own words), or none of the URLs answered."""
+
+
+class LookupApi:
+    """HTTP calls to the first lookup that answers."""
+
+    def __init__(self, urls: Sequence[str], api_key: str | None = None) -> None:
+        self._urls = list(urls)
+        self._headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
+
+    def call(self, method: str, path: str, **request: Any) -> dict[str, Any]:
+        """The JSON of the answer. Raises LookupFailed."""
+        failures = []
+        for url in self._urls:
+            try:
+                answer = httpx.request(method, url + path, headers=self._headers, timeout=TIMEOUT_S, **request)
+            except httpx.HTTPError as error:
+                failures.append(f"{url}: {error or type(error).__name__}")
+                continue
+            return _body(answer)
+        raise LookupFailed(f"no lookup service answered ({'; '.join(failures)}); set RINGWAY_LOOKUP or --lookup")
+
+    def get(self, path: str, **params: Any) -> dict[str, Any]:
+        return self.call("GET", path, params={name: value for name, value in params.items() if value is not None})
+
+    def events(self) -> Iterator[tuple[str, dict[str, Any]]]:
+        """Server-sent events as (event, data), from a lookup that answers, until it ends the stream."""
+        url = self._urls[0]
+        try:
+            with httpx.stream("GET", f"{url}/events", timeout=httpx.Timeout(TIMEOUT_S, read=60.0)) as answer:
+                if answer.is_error:
+                    answer.read()
+                    _body(answer)
+                yield from _events(answer.iter_lines())
+        except httpx.HTTPError as error:
+            raise LookupFailed(f"{url}: the events ended: {error or type(error).__name__}") from error
+
+
+def _body(answer: httpx.Response) -> dict[str, Any]:
+    try:
+        body = answer.json()
+    except json.JSONDecodeError:
+        body = {"error": "not_json", "message": answer.text[:200]}
+    if answer.is_error:
+        raise LookupFailed(f"{answer.status_code} {body.get('error')}: {body.get('message')}")
+    return dict(body)
+
+
+def _events(lines: Iterator[str]) -> Iterator[tuple[str, dict[str, Any]]]:
+    event, data = "message", ""
+    for line in lines:
+        name, _, value = line.partition(":")
+        if name == "event":
+            event = value.strip()
+        elif name == "data":
+            data += value.strip()
+        elif not line and data:
+            yield event, json.loads(data)
+            event, data = "message", ""
+
+
+def table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
+    """Columns as wide as their widest cell."""
+    cells = [list(header), *[["-" if cell is None else str(cell) for cell in row] for row in rows]]
+    widths = [max(len(row[column]) for row in cells) for column in range(len(header))]
+    padded = ([cell.ljust(width) for cell, width in zip(row, widths, strict=True)] for row in cells)
+    return "\n".join("  ".join(row).rstrip() for row in padded)
+
+
+def percent(share: float | None) -> str:
+    return "-" if share is None else f"{share * 100:.1f}%"
+
+
+def show_route(answer: dict[str, Any]) -> str:
+    """One fact a line; the URL last and alone, to be copied."""
+    lines = [f"{answer['uid']} is at {answer['node']} (ring {answer['gen']}.{answer['epoch']})"]
+    if answer.get("stale"):
+        lines.append("stale: the lookup cannot reach ZooKeeper, this is the last ring it had")
+    if explained := answer.get("explain"):
+        lines += [f"{name}: {value}" for name, value in explained.items()]
+    lines.append(f"candidates: {', '.join(answer['candidates'])}")
+    lines.append(f"the ticket expires in {answer['expires_in']} s; open now:")
+    return "\n".join([*lines, answer["url"]])
+
+
+def show_ring(ring: dict[str, Any], nodes: Sequence[dict[str, Any]]) -> str:
+    """The ring document and what each node says of itself."""
+    by_id = {node["id"]: node for node in nodes}
+    rows = []
+    for member in ring["members"]:
+        node = by_id.get(member["id"], {})
+        share = percent(node.get("share"))
+        rows.append([member["id"], member["state"], member["vnodes"], share, node.get("sessions"), member["url"]])
+    head = f"ring {ring['gen']}.{ring['epoch']} {ring['alg']} checksum {ring['checksum'][:12]}"
+    return "\n".join([head, table(["node", "state", "vnodes", "share", "sessions", "url"], rows)])
+
+
+def ring_change(old: dict[str, Any] | None, new: dict[str, Any], moved: float | None) -> str:
+    """Who joined, left or changed between two documents, in one line."""
+    before = {m["id"]: m for m in old["members"]} if old else {}
+    after = {m["id"]: m for m in new["members"]}
+    changes = [f"+ {name} ({after[name]['state']})" for name in sorted(after.keys() - before.keys())]
+    changes += [f"- {name}" for name in sorted(before.keys() - after.keys())]
+    for name in sorted(after.keys() & before.keys()):
+        changes += [
+            f"{name} {field} {before[name][field]} -> {after[name][field]}"
+            for field in ("state", "vnodes", "url")
+            if before[name][field] != after[name][field]
+        ]
+    active = sum(m["state"] == "active" for m in new["members"])
+    what = ", ".join(changes) or "no change of members"
+    share = "" if moved is None else f"; {percent(moved)} of all users move"
+    return f"{time.strftime('%H:%M:%S')} ring {new['gen']}.{new['epoch']}: {what}; {active} active{share}"
+
+
+def message(uid: str, text: str, *, volatile: bool) -> dict[str, Any]:
+    """The body of `POST /send` for a text, with an id of its own so that a repetition is known as one."""
+    return {"to": uid, "body": text, "id": uuid.uuid4().hex} | ({"volatile": True} if volatile else {})
