@@ -22,6 +22,7 @@
         ├── RouteRefused       the lookup service answered with an error
         ├── ConnectFailed      no lookup, or not the node, could be reached
         ├── ClosedByServer     a close code that means stop
+        ├── FrameRefused       the node answered a frame with an `error` that sending it again cannot mend
         ├── SendBufferFull     more messages wait for `ok` than the client keeps
         ├── TooManyHops        sent from node to node too often
         └── ClientClosed       the application called close()
@@ -204,6 +205,17 @@ class ClosedByServer(ClientError):
 
     def __str__(self) -> str:
         return f"closed by the server with {self.code}" + (f": {self.reason}" if self.reason else "")
+
+
+class FrameRefused(ClientError):
+    """The node answered a frame with an `error`. `code` is for programs, `id` the message's own where it has one."""
+
+    def __init__(self, code: str, message: str, id: str | None = None) -> None:
+        super().__init__(code, message, id)
+        self.code, self.message, self.id = code, message, id
+
+    def __str__(self) -> str:
+        return f"the node refused {self.id or 'a frame'}: {self.code}: {self.message}"
 
 
 class SendBufferFull(ClientError):
