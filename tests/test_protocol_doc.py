@@ -1,0 +1,88 @@
+"""docs/protocol.md says what the code does: close codes, ranges, frames and limits are read back from its tables."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import MISSING, fields
+from pathlib import Path
+
+import orjson
+import pytest
+
+from ringway.core import frames
+from ringway.core.close_codes import RANGES, CloseCode
+from ringway.core.members import Version
+from ringway.core.uids import MAX_BYTES
+
+TEXT = (Path(__file__).parent.parent / "docs" / "protocol.md").read_text()
+CLIENT = {
+    "send": frames.Send,
+    "publish": frames.Publish,
+    "join": frames.Join,
+    "leave": frames.Leave,
+    "ack": frames.Ack,
+    "ping": frames.Ping,
+}
+VERSION = Version(1, 2)
+INBOX = {"group": "g", "gen": "a", "seq": 1, "unread": 0, "recovered": False, "oldest": 1}
+NODE = {
+    "welcome": frames.welcome(sid="s", uid="u", node="n", version=VERSION, resume="r", ping_s=25, inbox={}),
+    "msg": frames.msg_head(ch="u:a", id="1", sender="b", body=0) + frames.msg_tail(gen="a", seq=1, ts=1),
+    "ok": frames.ok(id="1", seq=1),
+    "error": frames.error(code="c", message="m", id="1"),
+    "joined": frames.joined(**INBOX),
+    "left": frames.left(group="g"),
+    "move": frames.move(url="ws://x", version=VERSION, deadline_ms=1),
+    "pong": frames.PONG,
+}
+
+
+def section(title: str) -> str:
+    return TEXT.split(title, 1)[1].split("\n#", 1)[0]
+
+
+def frame_table(title: str) -> dict[str, dict[str, str]]:
+    """`t` -> field -> the table's third column, from a table of section 5."""
+    table: dict[str, dict[str, str]] = {}
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in section(title).splitlines() if "|" in line]
+    t = ""
+    for first, names, _type, must, *_ in rows[2:]:
+        t = first.strip("`") or t
+        table.setdefault(t, {}).update({field: must for field in re.findall(r"`(\w+)`", names)})
+    return table
+
+
+def test_every_close_code_is_in_the_table_and_no_other() -> None:
+    rows = re.findall(r"^\| (\d{4}) \| (\w+) \| (.+) \|$", section("## 6. Close codes"), re.MULTILINE)
+    assert rows == [(str(int(code)), code.name.lower(), code.meaning) for code in CloseCode]
+
+
+@pytest.mark.parametrize(("first", "last", "action"), RANGES)
+def test_every_range_is_in_the_table_with_its_action(first: int, last: int, action: str) -> None:
+    wanted = str(first) if first == last else f"{first}-{last}"
+    assert re.search(rf"^\| [^|]*\b{wanted}\b[^|]*\| `{action}`", section("## 6. Close codes"), re.MULTILINE)
+
+
+def test_every_client_frame_is_in_the_table_with_its_fields() -> None:
+    table = frame_table("### From the client")
+    assert {t: set(row) for t, row in table.items()} == {
+        t: {field.name.rstrip("_") for field in fields(kind)} for t, kind in CLIENT.items()
+    }
+    for t, kind in CLIENT.items():
+        required = {field.name for field in fields(kind) if field.default is MISSING}
+        assert {field for field, must in table[t].items() if must == "required"} == required
+
+
+def test_every_node_frame_is_in_the_table_with_its_fields() -> None:
+    table = frame_table("### From the node")
+    assert {t: set(row) for t, row in table.items()} == {
+        t: set(orjson.loads(text)) - {"t"} for t, text in NODE.items()
+    }
+
+
+def test_the_limits_are_those_of_the_code() -> None:
+    assert f"{frames.FRAME_LIMIT:,} bytes" in section("## 9. Limits")
+    assert f"| recipients of one `send` | {frames.MAX_RECIPIENTS} |" in TEXT
+    assert f"1 to {MAX_BYTES} bytes of UTF-8" in TEXT
+    assert f"1 to {frames.MAX_ID_BYTES} printable ASCII" in TEXT
+    assert frames.SUBPROTOCOL in TEXT
