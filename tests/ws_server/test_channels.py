@@ -1,0 +1,288 @@
+"""A channel against a model of the log, with notices delayed, lost, doubled and out of order."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import pytest
+
+from ringway.core.frames import Position
+from ringway.ws_server.channels import HELD_LIMIT, Channel, Step
+
+
+@dataclass(eq=False)
+class Reader:
+    """A session that writes down what it gets; `space` is how many frames its queue takes."""
+
+    got: list[bytes] = field(default_factory=list)
+    space: int = 1 << 30
+
+    def send_frame(self, wire: bytes) -> None:
+        self.got.append(wire)
+        self.space -= 1
+
+    def room(self) -> int:
+        return self.space
+
+
+@dataclass(frozen=True)
+class Log:
+    """A page of the model log."""
+
+    gen: str
+    seq: int
+    recovered: bool
+    frames: Sequence[tuple[int, bytes]]
+    more: bool
+
+
+def wire(seq: int) -> bytes:
+    return b"m%d" % seq
+
+
+def page(head: int, after: int, *, limit: int = 1000, gen: str = "g", recovered: bool = True) -> Log:
+    last = min(head, after + limit)
+    return Log(gen, head, recovered, [(s, wire(s)) for s in range(after + 1, last + 1)], last < head)
+
+
+def live(channel: Channel, seq: int = 0) -> Reader:
+    reader = Reader()
+    channel.join(reader)
+    assert channel.page(reader, page(seq, seq)) is Step.LIVE
+    return reader
+
+
+def numbers(reader: Reader) -> list[int]:
+    return [int(w[1:]) for w in reader.got]
+
+
+def test_a_live_session_gets_each_message_once_and_in_order() -> None:
+    channel = Channel("u:a")
+    reader = live(channel)
+    assert all(channel.offer("g", seq, wire(seq)) for seq in (1, 2, 2, 1, 3))
+    assert numbers(reader) == [1, 2, 3]
+
+
+def test_a_gap_is_read_from_the_log_before_what_came_early() -> None:
+    channel = Channel("u:a")
+    reader = live(channel)
+    assert not channel.offer("g", 3, wire(3))
+    assert reader.got == []
+    assert channel.pulled(page(3, 0)) is Step.LIVE
+    assert numbers(reader) == [1, 2, 3]
+
+
+def test_the_missing_message_closes_the_gap_itself() -> None:
+    channel = Channel("u:a")
+    reader = live(channel)
+    assert not channel.offer("g", 2, wire(2))
+    assert channel.offer("g", 1, wire(1))
+    assert numbers(reader) == [1, 2]
+
+
+def test_what_arrives_during_the_catch_up_comes_after_the_history() -> None:
+    channel = Channel("u:a")
+    first = live(channel, 3)
+    late = Reader()
+    channel.join(late)
+    channel.offer("g", 4, wire(4))
+    assert channel.page(late, page(3, 0)) is Step.LIVE
+    channel.offer("g", 5, wire(5))
+    assert (numbers(late), numbers(first)) == ([1, 2, 3, 4, 5], [4, 5])
+
+
+def test_a_read_that_ran_ahead_of_the_notices_makes_the_channel_read_too() -> None:
+    channel = Channel("u:a")
+    first = live(channel, 3)
+    ahead = Reader()
+    channel.join(ahead)
+    assert channel.page(ahead, page(5, 4)) is Step.PULL
+    assert channel.pulled(page(5, 3)) is Step.LIVE
+    assert [channel.advance(sink) for sink in channel.waiting()] == [Step.LIVE]
+    channel.offer("g", 6, wire(6))
+    assert (numbers(ahead), numbers(first)) == ([5, 6], [4, 5, 6])
+
+
+def test_notices_before_the_first_catch_up_are_not_lost() -> None:
+    channel = Channel("u:a")
+    reader = Reader()
+    channel.join(reader)
+    assert channel.offer("g", 4, wire(4))
+    assert channel.page(reader, page(3, 1)) is Step.LIVE
+    assert numbers(reader) == [2, 3, 4]
+
+
+def test_history_waits_for_room_in_the_queue() -> None:
+    channel = Channel("u:a")
+    reader = Reader(space=2)
+    channel.join(reader)
+    assert channel.page(reader, page(5, 0)) is Step.SLOW
+    reader.space = 9
+    assert channel.advance(reader) is Step.LIVE
+    assert numbers(reader) == [1, 2, 3, 4, 5]
+
+
+def test_long_history_is_read_in_pages() -> None:
+    channel = Channel("u:a")
+    reader = Reader()
+    channel.join(reader)
+    assert channel.page(reader, page(5, 0, limit=3)) is Step.READ
+    assert channel.reached(reader) == Position("g", 3)
+    assert channel.page(reader, page(5, 3)) is Step.LIVE
+    assert numbers(reader) == [1, 2, 3, 4, 5]
+
+
+def test_more_than_is_held_during_a_catch_up_is_read_again() -> None:
+    channel = Channel("u:a")
+    first = live(channel)
+    late = Reader()
+    channel.join(late)
+    total = HELD_LIMIT + 40
+    for seq in range(1, total + 1):
+        channel.offer("g", seq, wire(seq))
+    assert channel.page(late, page(0, 0)) is Step.READ
+    assert channel.page(late, page(total, 0)) is Step.LIVE
+    assert numbers(late) == numbers(first) == list(range(1, total + 1))
+
+
+def test_a_log_that_was_lost_is_not_passed_over_in_silence() -> None:
+    channel = Channel("u:a")
+    live(channel, 7)
+    assert not channel.offer("h", 1, wire(1))
+    assert channel.pulled(page(1, 0, gen="h", recovered=False)) is Step.LOST
+
+
+def test_a_log_that_was_cut_during_the_catch_up_is_a_loss() -> None:
+    channel = Channel("u:a")
+    reader = Reader()
+    channel.join(reader)
+    assert channel.page(reader, page(9, 0, limit=3)) is Step.READ
+    assert channel.page(reader, page(9, 5, recovered=False)) is Step.LOST
+
+
+def test_the_last_to_leave_takes_the_position_along() -> None:
+    channel = Channel("u:a")
+    reader = live(channel, 4)
+    channel.leave(reader)
+    assert channel.position is None
+    assert not channel
+    assert live(channel, 9).got == []
+
+
+def test_a_session_that_left_is_asked_for_nothing() -> None:
+    channel = Channel("u:a")
+    reader = Reader()
+    channel.join(reader)
+    channel.leave(reader)
+    assert channel.page(reader, page(3, 0)) is Step.GONE
+    assert channel.pulled(page(3, 0)) is Step.GONE
+
+
+def test_a_volatile_message_goes_to_all_at_once() -> None:
+    channel = Channel("u:a")
+    first = live(channel)
+    second = Reader()
+    channel.join(second)
+    channel.send(b"v")
+    assert first.got == second.got == [b"v"]
+
+
+class World:
+    """A log, a channel, sessions that come and go, and reads and notices that take their time."""
+
+    def __init__(self, seed: int) -> None:
+        self.random = random.Random(seed)
+        self.head = 0
+        self.channel = Channel("u:a")
+        self.notices: list[int] = []
+        self.reads: list[tuple[Reader | None, int]] = []  # None: for the channel
+        self.answers: list[tuple[Reader | None, Log]] = []
+        self.started: dict[Reader, int] = {}
+
+    def append(self) -> None:
+        self.head += 1
+        self.notices += [self.head] * self.random.choice((0, 1, 1, 1, 1, 2))
+
+    def notice(self) -> None:
+        if self.notices:
+            seq = self.notices.pop(self.random.randrange(min(3, len(self.notices))))
+            if self.channel and not self.channel.offer("g", seq, wire(seq)):
+                self.pull()
+
+    def pull(self) -> None:
+        if not self.channel.pulling and self.channel.position is not None:
+            self.channel.pulling = True
+            self.reads.append((None, self.channel.seq))
+
+    def join(self) -> None:
+        if len(self.started) < 8:
+            reader = Reader()
+            self.started[reader] = self.random.randint(0, self.head)
+            self.channel.join(reader)
+            self.reads.append((reader, self.started[reader]))
+
+    def leave(self) -> None:
+        if self.channel.sinks and self.random.random() < 0.1:
+            sink = self.random.choice(self.channel.sinks)
+            assert isinstance(sink, Reader)
+            self.channel.leave(sink)
+            self.check(sink)
+            del self.started[sink]
+
+    def read(self) -> None:
+        if self.reads:
+            who, after = self.reads.pop(0)
+            self.answers.append((who, page(self.head, after, limit=self.random.randint(1, 9))))
+
+    def answer(self) -> None:
+        if self.answers:
+            who, log = self.answers.pop(0)
+            if who is None:
+                self.channel.pulling = False
+                step = self.channel.pulled(log)
+                if step is Step.READ:
+                    self.pull()
+                for sink in self.channel.waiting() if step is Step.LIVE else []:
+                    assert isinstance(sink, Reader)
+                    self.follow(sink, self.channel.advance(sink))
+            else:
+                self.follow(who, self.channel.page(who, log))
+
+    def follow(self, reader: Reader, step: Step) -> None:
+        assert step is not Step.LOST
+        if step is Step.READ:
+            at = self.channel.reached(reader)
+            assert at
+            self.reads.append((reader, at.seq))
+        elif step is Step.PULL:
+            self.pull()
+
+    def check(self, reader: Reader) -> None:
+        first = self.started[reader] + 1
+        assert numbers(reader) == list(range(first, first + len(reader.got)))
+
+    def settle(self) -> None:
+        while self.notices:
+            self.notice()
+        for _ in range(1000):
+            self.read()
+            self.answer()
+            if not self.reads and not self.answers:
+                position = self.channel.position
+                if position is None or position.seq == self.head:
+                    return
+                self.pull()  # what the sweep does
+        raise AssertionError("never settles")
+
+
+@pytest.mark.parametrize("seed", range(150))
+def test_whatever_the_order_everybody_gets_everything_once(seed: int) -> None:
+    world = World(seed)
+    steps = [world.append, world.append, world.notice, world.notice, world.join, world.leave, world.read, world.answer]
+    for _ in range(400):
+        world.random.choice(steps)()
+    world.settle()
+    for reader, after in world.started.items():
+        assert numbers(reader) == list(range(after + 1, world.head + 1))
