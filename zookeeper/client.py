@@ -1,0 +1,319 @@
+"""One ZooKeeper session, supervised.
+
+kazoo keeps a connection alive well, and has traps that its documentation does not name; each was measured (the tests in
+`tests/zookeeper/test_client.py` carry the row numbers of that list). What this class adds:
+
+- Calls fail at once with `Unavailable` while there is no connection. kazoo would queue them without limit and run them
+  on reconnect, long after the caller gave up (python-zk/kazoo#588; same cure in patroni/patroni#1982).
+- The state listener, which runs inside kazoo's connection loop, only notes and wakes. One worker does all the rest:
+  it compares the session id on every CONNECTED (a server that forgets sessions gives a new one without LOST), tells the
+  listeners, and restarts a client that is stuck although a server can be reached.
+- Nothing waits by `AsyncResult.get(timeout)`: under gevent that raises `gevent.Timeout`, a BaseException that nobody
+  can tell from the caller's own. Waiting by `wait(timeout)` leaves the caller's timeouts alone.
+
+Works under threads (handler "threading") and under gevent (handler "gevent", imported only when asked for).
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable
+from functools import partial
+from typing import Any
+
+from kazoo.exceptions import (
+    AuthFailedError,
+    ConnectionClosedError,
+    ConnectionLoss,
+    KazooException,
+    NoNodeError,
+    OperationTimeoutError,
+    RolledBackError,
+    RuntimeInconsistency,
+    SessionExpiredError,
+)
+from kazoo.protocol.states import KazooState
+
+from ringway.core.errors import ConfigError, Unavailable
+
+from .kazoo_client import TlsOptions, kazoo_client
+from .runtime import Runtime, runtime
+
+__all__ = ["SessionListener", "TlsOptions", "Watch", "ZooKeeper"]
+
+log = logging.getLogger(__name__)
+
+SERVICE = "ZooKeeper"
+# The session timeout is the time after which a dead node's users move at the latest; a stall of the process longer
+# than it loses the session (row 11).
+TIMEOUT_S = 10.0
+CALL_TIMEOUT_S = 5.0
+STUCK_AFTER_TIMEOUTS = 3.0
+TCP_CHECK_S = 1.0
+AWAY = (ConnectionLoss, ConnectionClosedError, SessionExpiredError, OperationTimeoutError, AuthFailedError)
+_CLUSTER = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+
+SessionListener = Callable[[int, bool], object]
+Watch = Callable[[Any], object]
+
+
+class ZooKeeper:
+    """A supervised session to ZooKeeper, and the cluster's paths in it.
+
+    Args:
+        hosts: `host:port,host:port`.
+        cluster: the name under /ringway.
+        timeout_s: the session timeout asked for, in seconds; the server may clamp it.
+        handler: "threading" or "gevent".
+        tls: files for TLS, or None for plain TCP.
+        digest: `user:password`; then what is created here can be written by that user only, and read by all.
+    """
+
+    def __init__(
+        self,
+        hosts: str,
+        *,
+        cluster: str = "default",
+        timeout_s: float = TIMEOUT_S,
+        handler: str = "threading",
+        tls: TlsOptions | None = None,
+        digest: str | None = None,
+    ) -> None:
+        if not _CLUSTER.fullmatch(cluster):
+            rule = "must be 1 to 64 of A-Z a-z 0-9 . _ - and start with a letter or digit"
+            raise ConfigError("RINGWAY_CLUSTER", cluster, rule)
+        self.hosts, self.cluster, self.timeout_s = hosts, cluster, timeout_s
+        self.runtime: Runtime = runtime(handler)
+        self.counts: Counter[str] = Counter()
+        self.client = kazoo_client(hosts, timeout_s, self.runtime, tls, digest)
+        self.client.add_listener(self._note)
+        self._listeners: list[SessionListener] = []
+        self._wake = self.runtime.event()
+        self._done = self.runtime.event()
+        self._task: Any = None
+        self._stopping = False
+        self._connections = self._announced = 0
+        self._session: int | None = None
+        self._away_since: float | None = time.monotonic()
+        self._restarted_at = 0.0
+
+    # --- life
+
+    def start(self, timeout_s: float = 15.0) -> bool:
+        """Connect, and stay connected until `stop`.
+
+        Returns:
+            Whether there is a connection within `timeout_s` seconds. False is not an end: it goes on trying.
+        """
+        if self._task is not None:
+            raise RuntimeError("already started; make a new ZooKeeper to start again")
+        self._away_since = time.monotonic()
+        self._task = self.runtime.spawn(self._supervise)
+        live = self.client.start_async()
+        live.wait(timeout_s)
+        return self.connected
+
+    def stop(self) -> None:
+        """End the session, so that its ephemeral znodes vanish at once. Safe to call from a listener, and twice.
+
+        The worker does it: kazoo's own stop() deadlocks when called from a callback (row 6).
+        """
+        self._stopping = True
+        self._wake.set()
+        if self._task is not None and self.runtime.current() is not self._task:
+            self._done.wait(self.timeout_s + 5.0)
+
+    # --- state
+
+    @property
+    def connected(self) -> bool:
+        return bool(self.client.connected)
+
+    @property
+    def session_id(self) -> int | None:
+        """The session's id while connected."""
+        client_id = self.client.client_id
+        return client_id[0] if client_id else None
+
+    def disconnected_for(self, now: float) -> float:
+        """Seconds without a connection, by the monotonic clock; 0.0 while connected."""
+        since = self._away_since
+        return 0.0 if since is None else max(0.0, now - since)
+
+    def add_session_listener(self, listener: SessionListener) -> None:
+        """Have `listener(session_id, new)` called on every CONNECTED, in the supervisor's worker.
+
+        `new` is True when the id differs from the last one: then all ephemeral znodes and all watches are gone.
+        """
+        self._listeners.append(listener)
+
+    def remove_session_listener(self, listener: SessionListener) -> None:
+        if listener in self._listeners:
+            self._listeners.remove(listener)
+
+    def path(self, *parts: str) -> str:
+        """`/ringway/<cluster>/<parts...>`"""
+        return "/".join(("/ringway", self.cluster, *parts))
+
+    # --- calls: each raises Unavailable at once without a connection; kazoo's NoNodeError and the like pass through
+
+    def call(self, begin: Callable[[Any], Any], timeout_s: float = CALL_TIMEOUT_S) -> Any:
+        """Run `begin(kazoo client)`, which must be one of kazoo's `*_async` calls, and wait for its answer.
+
+        Raises:
+            Unavailable: no connection, lost during the call, or no answer in `timeout_s` seconds. A write may have
+                happened all the same: writes must be idempotent or guarded by a version.
+        """
+        return self._finish(self._begin(begin), timeout_s)
+
+    def get(self, path: str, watch: Watch | None = None) -> tuple[bytes, Any]:
+        """The znode's data and its stat. The same `watch` object counts once however often it is given."""
+        data, stat = self.call(lambda client: client.get_async(path, watch=watch))
+        return data, stat
+
+    def get_many(self, paths: Iterable[str], watches: Iterable[Watch | None]) -> list[tuple[bytes, Any] | None]:
+        """As `get` for each path, all in flight at once; None for one that does not exist."""
+        pairs = list(zip(paths, watches, strict=True))
+        begun = [self._begin(partial(_begin_get, path=path, watch=watch)) for path, watch in pairs]
+        return [self._or_none(result) for result in begun]
+
+    def exists(self, path: str, watch: Watch | None = None) -> Any | None:
+        return self.call(lambda client: client.exists_async(path, watch=watch))
+
+    def children(self, path: str, watch: Watch | None = None) -> list[str]:
+        names: list[str] = self.call(lambda client: client.get_children_async(path, watch=watch))
+        return names
+
+    def create(self, path: str, data: bytes = b"", *, ephemeral: bool = False) -> None:
+        self.call(lambda client: client.create_async(path, data, ephemeral=ephemeral))
+
+    def set(self, path: str, data: bytes, version: int) -> Any:
+        return self.call(lambda client: client.set_async(path, data, version=version))
+
+    def delete(self, path: str, version: int = -1) -> None:
+        self.call(lambda client: client.delete_async(path, version=version))
+
+    def ensure_path(self, path: str) -> None:
+        self.call(lambda client: client.ensure_path_async(path))
+
+    def sync(self, path: str, timeout_s: float = CALL_TIMEOUT_S) -> None:
+        """Have the server catch up with the leader, so that the next read sees every write finished before now."""
+        self.call(lambda client: client.sync_async(path), timeout_s)
+
+    def commit(self, build: Callable[[Any], object]) -> list[Any]:
+        """Run one transaction: `build` adds operations to a kazoo TransactionRequest.
+
+        kazoo gives failures back in the list of results instead of raising them (row 17). Here the first
+        operation that failed raises its own error, and then nothing was done.
+        """
+
+        def begin(client: Any) -> Any:
+            transaction = client.transaction()
+            build(transaction)
+            return transaction.commit_async()
+
+        results: list[Any] = self.call(begin)
+        failures = [r for r in results if isinstance(r, Exception)]
+        cause = [r for r in failures if not isinstance(r, (RolledBackError, RuntimeInconsistency))]
+        if failures:
+            raise (cause or failures)[0]
+        return results
+
+    def _begin(self, begin: Callable[[Any], Any]) -> Any:
+        if not self.connected:
+            raise Unavailable(SERVICE, "not connected")
+        return begin(self.client)
+
+    def _finish(self, result: Any, timeout_s: float) -> Any:
+        result.wait(timeout_s)
+        if not result.ready():
+            raise Unavailable(SERVICE, f"no answer in {timeout_s:g} s")
+        try:
+            return result.get_nowait()
+        except AWAY as error:
+            raise Unavailable(SERVICE, type(error).__name__) from error
+
+    def _or_none(self, result: Any) -> tuple[bytes, Any] | None:
+        try:
+            data, stat = self._finish(result, CALL_TIMEOUT_S)
+        except NoNodeError:
+            return None
+        return data, stat
+
+    # --- supervision
+
+    def _note(self, state: str) -> None:
+        """kazoo's listener. It runs inside the connection loop, where any call would deadlock (row 5)."""
+        if state == KazooState.CONNECTED:
+            self._connections += 1
+            self._away_since = None
+        elif self._away_since is None:
+            self._away_since = time.monotonic()
+        self._wake.set()
+
+    def _supervise(self) -> None:
+        while not self._stopping:
+            self._wake.wait(self.timeout_s / 3.0)
+            self._wake.clear()
+            self.runtime.guard(self._check, log, "supervision of the ZooKeeper session")
+        self.runtime.guard(self._close, log, "closing the ZooKeeper session")
+        self._done.set()
+
+    def _check(self) -> None:
+        if self.connected:
+            if self._connections != self._announced:
+                self._announced = self._connections
+                self._announce()
+        elif not self._stopping and self._stuck(time.monotonic()):
+            self._restart()
+
+    def _announce(self) -> None:
+        session = self.session_id
+        if session is None:
+            return  # lost again meanwhile; the next CONNECTED tells
+        new, self._session = session != self._session, session
+        self.counts["connections"] += 1
+        self.counts["sessions"] += new
+        log.info("connected to ZooKeeper, session %016x%s", session & (1 << 64) - 1, " (new)" if new else "")
+        for listener in list(self._listeners):
+            self.runtime.guard(partial(listener, session, new), log, "a session listener")
+
+    def _stuck(self, now: float) -> bool:
+        """Whether to start over: long away although a server can be reached.
+
+        A server whose data was wiped refuses a client that has seen a later zxid, for ever ("client must try another
+        server", python-zk/kazoo#42). Without a reachable server it is an outage, which the session may survive.
+        """
+        waited = min(self.disconnected_for(now), now - self._restarted_at)
+        return waited > STUCK_AFTER_TIMEOUTS * self.timeout_s and self._reachable()
+
+    def _reachable(self) -> bool:
+        for host, port in self.client.hosts:
+            try:
+                self.client.handler.create_connection((host, port), timeout=TCP_CHECK_S).close()
+            except OSError:
+                continue
+            return True
+        return False
+
+    def _restart(self) -> None:
+        log.warning("no ZooKeeper session for %.0f s although a server can be reached: starting a new one",
+                    self.disconnected_for(time.monotonic()))
+        self._restarted_at = time.monotonic()
+        self.counts["restarts"] += 1
+        try:
+            self.client.stop()
+        except KazooException as error:
+            log.warning("the old ZooKeeper connection did not stop cleanly: %s", error)
+        self.client.start_async()
+
+    def _close(self) -> None:
+        self.client.stop()
+        self.client.close()
+
+
+def _begin_get(client: Any, *, path: str, watch: Watch | None) -> Any:
+    return client.get_async(path, watch=watch)

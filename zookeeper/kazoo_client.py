@@ -1,0 +1,71 @@
+"""The KazooClient that ringway uses: its settings, TLS and ACL, and calls that never wait for a connection."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from kazoo.client import KazooClient
+from kazoo.exceptions import ConnectionLoss
+from kazoo.retry import KazooRetry
+from kazoo.security import make_acl, make_digest_acl
+
+from ringway.core.errors import ConfigError
+
+from .runtime import Runtime
+
+# kazoo's default grows to an hour between connection attempts (row 1).
+RETRY = {"max_tries": -1, "delay": 0.1, "backoff": 1.6, "max_delay": 1.0}
+
+
+@dataclass(frozen=True, slots=True)
+class TlsOptions:
+    """Files (PEM) for TLS to ZooKeeper. The server's name is checked, which is not kazoo's default."""
+
+    ca: str
+    certfile: str | None = None
+    keyfile: str | None = None
+    keyfile_password: str | None = None
+    check_hostname: bool = True
+
+
+class FailFastClient(KazooClient):  # type: ignore[misc]
+    """A KazooClient that refuses a request while it has no connection, instead of keeping it for later (row 3)."""
+
+    def _call(self, request: Any, async_object: Any) -> Any:
+        if not self.connected:
+            async_object.set_exception(ConnectionLoss())
+            return False
+        answer = super()._call(request, async_object)
+        if not self.connected:  # lost between the check and the append: take it back if it is still there
+            self._withdraw(request, async_object)
+        return answer
+
+    def _withdraw(self, request: Any, async_object: Any) -> None:
+        try:
+            self._queue.remove((request, async_object))
+        except (ValueError, IndexError):
+            return  # kazoo has answered it, or is emptying the queue right now
+        async_object.set_exception(ConnectionLoss())
+
+
+def kazoo_client(
+    hosts: str, timeout_s: float, runtime: Runtime, tls: TlsOptions | None, digest: str | None
+) -> FailFastClient:
+    """A client, not started. Never read-only: such a client stays SUSPENDED in an ensemble without quorum (row 15).
+
+    Raises:
+        ConfigError: `digest` is not user:password.
+    """
+    retry = KazooRetry(sleep_func=runtime.handler.sleep_func, **RETRY)
+    options: dict[str, Any] = {"connection_retry": retry, "handler": runtime.handler, "timeout": timeout_s}
+    if tls is not None:
+        options |= {"use_ssl": True, "verify_certs": True, "check_hostname": tls.check_hostname, "ca": tls.ca}
+        options |= {"certfile": tls.certfile, "keyfile": tls.keyfile, "keyfile_password": tls.keyfile_password}
+    if digest is not None:
+        user, colon, password = digest.partition(":")
+        if not (user and colon and password):
+            raise ConfigError("RINGWAY_ZOOKEEPER_DIGEST", "(set)", "must be user:password")
+        options["auth_data"] = [("digest", digest)]
+        options["default_acl"] = [make_digest_acl(user, password, all=True), make_acl("world", "anyone", read=True)]
+    return FailFastClient(hosts=hosts, **options)

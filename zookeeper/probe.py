@@ -1,0 +1,41 @@
+"""Is a node alive, by its own word? Asked over HTTP where ZooKeeper's word is not enough."""
+
+from __future__ import annotations
+
+import http.client
+import logging
+from collections.abc import Callable
+from urllib.error import HTTPError
+from urllib.request import urlopen
+
+import orjson
+
+log = logging.getLogger(__name__)
+
+TIMEOUT_S = 1.0
+BODY_LIMIT = 4096
+# Given a node's `http` base and the boot id that it had ("" where unknown): whether that node answers.
+Probe = Callable[[str, str], bool]
+
+
+def livez(base: str, boot_id: str = "") -> bool:
+    """Whether `GET {base}/livez` says 200 within a second.
+
+    Another process may have taken a dead node's port, so an answer that names another `boot_id` does not count.
+    """
+    try:
+        with urlopen(f"{base}/livez", timeout=TIMEOUT_S) as answer:
+            body = answer.read(BODY_LIMIT)
+    except (HTTPError, OSError, http.client.HTTPException, ValueError) as error:
+        log.info("no sign of life from %s: %s", base, error)
+        return False
+    return not boot_id or _boot_id(body) in (None, boot_id)
+
+
+def _boot_id(body: bytes) -> object:
+    """The boot id in a /livez answer, None where it names none."""
+    try:
+        answer = orjson.loads(body)
+    except orjson.JSONDecodeError:
+        return None
+    return answer.get("boot_id") if isinstance(answer, dict) else None
