@@ -1,0 +1,48 @@
+"""picows (Cython) with uvloop."""
+
+import ssl
+import sys
+
+import uvloop
+from picows import WSFrame, WSListener, WSMsgType, WSTransport, WSUpgradeRequest, ws_create_server
+
+everybody = set()
+
+
+class Echo(WSListener):
+    def on_ws_connected(self, transport: WSTransport) -> None:
+        self.transport = transport
+        everybody.add(transport)
+
+    def on_ws_disconnected(self, transport: WSTransport) -> None:
+        everybody.discard(transport)
+
+    def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
+        if frame.msg_type == WSMsgType.PING:
+            transport.send_pong(frame.get_payload_as_bytes())
+        elif frame.msg_type == WSMsgType.CLOSE:
+            transport.send_close(frame.get_close_code(), frame.get_close_message())
+            transport.disconnect()
+        else:
+            data = frame.get_payload_as_bytes()
+            for other in everybody if data.startswith(b"fan:") else (transport,):
+                other.send(frame.msg_type, data)
+
+
+def tls():
+    if len(sys.argv) < 4:
+        return None
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(sys.argv[2], sys.argv[3])
+    return context
+
+
+async def main():
+    def listener(_request: WSUpgradeRequest) -> Echo:
+        return Echo()
+
+    server = await ws_create_server(listener, "127.0.0.1", int(sys.argv[1]), ssl=tls(), backlog=4096)
+    await server.serve_forever()
+
+
+uvloop.run(main())
