@@ -1,0 +1,70 @@
+-- Shared by append.lua and read.lua: which incarnation of the channel's log is this, and where does it stand?
+-- KEYS[1] meta hash: g gen, s head seq, r run id of the Redis process that made the gen, p past, b de-duplication bucket
+-- KEYS[2] log stream, entry id = seq, field m = the frame
+-- `past` lists the incarnations that this one carries on, newest first: "gen:seq gen:seq! ..." with the seq up to which
+-- each survived; ! = it is proven that later messages of it were given out and then lost by Redis.
+
+local KEPT_PAST = 16
+local time = redis.call('TIME')
+
+-- A Redis process that starts again (AOF everysec) or a promoted replica may have forgotten its last messages. Their
+-- seqs would be given out twice, so every process makes incarnations of its own.
+local function run_id()
+  return string.sub(string.match(redis.call('INFO', 'server'), 'run_id:(%w+)'), 1, 16)
+end
+
+local function oldest_kept(head)
+  local first = redis.call('XRANGE', KEYS[2], '-', '+', 'COUNT', 1)[1]
+  return first and tonumber(string.match(first[1], '^%d+')) or head + 1
+end
+
+-- Gens sort by age as text: seconds and microseconds in hex, then three characters of the run id.
+local function new_gen(run, previous)
+  local seconds, micros = tonumber(time[1]), tonumber(time[2])
+  local gen = string.format('%08x%05x', seconds, micros)
+  if previous and gen <= string.sub(previous, 1, 13) then
+    gen = string.format('%08x%05x', tonumber(string.sub(previous, 1, 8), 16) + 1, micros)
+  end
+  return gen .. string.sub(run, 1, 3)
+end
+
+local function each_past(past)
+  return string.gmatch(past, '(%w+):(%d+)(!?)')
+end
+
+-- A new incarnation that carries on the one that stands in `log`.
+local function turn(log, run, torn)
+  local past, kept, oldest = log.gen .. ':' .. log.seq .. (torn and '!' or ''), 1, oldest_kept(log.seq)
+  for gen, seq, mark in each_past(log.past) do
+    if kept < KEPT_PAST and tonumber(seq) >= oldest - 1 then
+      past, kept = past .. ' ' .. gen .. ':' .. seq .. mark, kept + 1
+    end
+  end
+  log.gen, log.past = new_gen(run, log.gen), past
+  redis.call('HSET', KEYS[1], 'g', log.gen, 's', log.seq, 'r', run, 'p', past)
+end
+
+-- The log whose meta is gone (evicted): what stood in it is in its last frame.
+local function from_last_frame()
+  local last = redis.call('XREVRANGE', KEYS[2], '+', '-', 'COUNT', 1)[1]
+  if not last then return nil end
+  local gen, seq = string.match(last[2][2], ',"gen":"(%w+)","seq":(%d+),"ts":%d+}$')
+  return gen and {gen = gen, seq = tonumber(seq), past = ''}
+end
+
+local function open_log(run, create)
+  local meta = redis.call('HMGET', KEYS[1], 'g', 's', 'r', 'p', 'b')
+  if meta[1] then
+    local log = {gen = meta[1], seq = tonumber(meta[2]), past = meta[4], bucket = meta[5] and tonumber(meta[5])}
+    if meta[3] ~= run then turn(log, run, false) end
+    return log
+  end
+  local log = from_last_frame()
+  if log then
+    turn(log, run, false)
+  elseif create then
+    log = {gen = new_gen(run), seq = 0, past = ''}
+    redis.call('HSET', KEYS[1], 'g', log.gen, 's', 0, 'r', run, 'p', '')
+  end
+  return log
+end

@@ -1,0 +1,56 @@
+-- ARGV: 1 gen and 2 seq of the position ('' and 0: everything kept)    3 most frames    4 bytes after which to stop
+-- 5 '1': make the log where there is none, so that a position in it can be given    6 TTL of meta
+-- 7 '1': the position is a node's own. A client's may be invented; it must not raise an alarm for everybody else.
+-- Reply: {run, gen, head seq, oldest seq kept, 1 recovered | 0 not, seq after which the frames begin, seq, frame, ...}
+
+-- Where to read on from a position, and whether nothing before it is missing.
+local function resolve(log, run, gen, seq)
+  if gen == '' then return 0, true end
+  if gen == log.gen then
+    if seq <= log.seq then return seq, true end
+    -- Ahead of the log: Redis lost what the position had. It must not meet seqs that are given out again.
+    local stands = log.seq
+    if ARGV[7] == '1' then turn(log, run, true) end
+    return stands, false
+  end
+  local torn = false
+  for old, last, mark in each_past(log.past) do
+    last = tonumber(last)
+    if old == gen and seq > last then
+      if mark == '' and ARGV[7] == '1' then
+        log.past = string.gsub(log.past, old .. ':' .. last, '%0!')
+        redis.call('HSET', KEYS[1], 'p', log.past)
+      end
+      return last, false
+    end
+    torn = torn or mark == '!'
+    if old == gen then return seq, not torn end
+  end
+  return 0, false
+end
+
+local function add_frames(reply, start, limit, bytes)
+  local size, left = 0, limit
+  while left > 0 do
+    local entries = redis.call('XRANGE', KEYS[2], string.format('%.0f', start + 1), '+', 'COUNT', math.min(left, 64))
+    if #entries == 0 then return end
+    for _, entry in ipairs(entries) do
+      start = tonumber(string.match(entry[1], '^%d+'))
+      size = size + #entry[2][2]
+      reply[#reply + 1], reply[#reply + 2] = start, entry[2][2]
+      if size >= bytes then return end
+    end
+    left = left - #entries
+  end
+end
+
+local run = run_id()
+local log = open_log(run, ARGV[5] == '1')
+if not log then return {run, '', 0, 1, (ARGV[1] == '') and 1 or 0, 0} end
+redis.call('EXPIRE', KEYS[1], ARGV[6])
+local start, recovered = resolve(log, run, ARGV[1], tonumber(ARGV[2]))
+local oldest = oldest_kept(log.seq)
+if start < oldest - 1 then start, recovered = oldest - 1, false end
+local reply = {run, log.gen, log.seq, oldest, recovered and 1 or 0, start}
+add_frames(reply, start, tonumber(ARGV[3]), tonumber(ARGV[4]))
+return reply

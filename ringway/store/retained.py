@@ -1,0 +1,81 @@
+"""What Redis said ok to a moment ago.
+
+Under `appendfsync everysec`, and under asynchronous replication, Redis says ok before the message is safe. Whoever got
+that ok keeps the message until it is, and appends it again when Redis comes back as another process: what survived is a
+duplicate by its id, what was lost is there again. See docs/decisions/0020-redis-restarts.md.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from threading import Lock
+from typing import NamedTuple
+
+from ringway.core.frames import Position
+
+# Redis writes and syncs every second, and may put a write off for two more while a sync is slow (redis.conf).
+WINDOW_S = 3.0
+LIMIT = 100_000
+
+
+class Append(NamedTuple):
+    """A message for a channel's log.
+
+    Args:
+        ch: `u:<uid>` or `g:<group>`.
+        sender: uid of the sender; empty for a back end.
+        id: the sender's own id of the message; the same one again is a duplicate.
+        body: JSON text (orjson.dumps), passed on as it is.
+        notify: pub/sub channel to tell: `Keys.node_channel(owner)` for an inbox, `Keys.group_channel(group)` for a
+            group; None: nobody.
+    """
+
+    ch: str
+    sender: str
+    id: str
+    body: bytes
+    notify: str | None = None
+
+
+class Kept(NamedTuple):
+    """An append and where it went."""
+
+    at: float
+    append: Append
+    position: Position
+
+
+class Retained:
+    """The appends of the last `WINDOW_S` seconds, by the Redis process that has them. Times are monotonic seconds."""
+
+    def __init__(self, window_s: float = WINDOW_S, limit: int = LIMIT) -> None:
+        self._window_s, self._limit = window_s, limit
+        self._lock = Lock()
+        self._by_run: dict[str, deque[Kept]] = {}
+
+    def __len__(self) -> int:
+        return sum(map(len, self._by_run.values()))
+
+    def add(self, run: str, kept: Kept) -> None:
+        """`run` said ok to `kept`, so it lives, and what it has had for longer than the window is safe.
+
+        Over the limit the oldest one goes.
+        """
+        with self._lock:
+            of_run = self._of(run)
+            of_run.append(kept)
+            while of_run[0].at < kept.at - self._window_s:
+                of_run.popleft()
+
+    def take(self, run: str) -> list[Kept]:
+        """Everything that the process `run` had and that may be lost; it is no longer kept here."""
+        with self._lock:
+            return list(self._by_run.pop(run, ()))
+
+    def put_back(self, run: str, kept: list[Kept]) -> None:
+        """Undo `take`."""
+        with self._lock:
+            self._of(run).extendleft(reversed(kept))
+
+    def _of(self, run: str) -> deque[Kept]:
+        return self._by_run.setdefault(run, deque(maxlen=self._limit))

@@ -1,0 +1,81 @@
+"""Lua scripts: by digest, with the text where Redis does not know it yet.
+
+In a pipeline the first call to each server carries the text. Sending digests only and the text after a NOSCRIPT would
+let later calls of the same pipeline overtake earlier ones when another client loads the script in between.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cache
+from hashlib import sha1
+from importlib import resources
+from typing import Any, NamedTuple
+
+from redis.exceptions import NoScriptError, RedisError
+
+from ringway.core.errors import Unavailable
+
+from .client import Client, redis_errors, unavailable
+
+Arg = str | bytes | int
+
+
+class Script(NamedTuple):
+    """A Lua text and its digest."""
+
+    text: str
+    sha: str
+
+
+class Call(NamedTuple):
+    """One call. `home` names the server it goes to: calls of one home run in their order."""
+
+    script: Script
+    keys: tuple[str, ...]
+    args: tuple[Arg, ...]
+    home: str = ""
+
+
+@cache
+def script(*files: str) -> Script:
+    """The script made of these files of this package, one after the other."""
+    folder = resources.files(__package__)
+    text = "\n".join(folder.joinpath(name).read_text("utf-8") for name in files)
+    return Script(text, sha1(text.encode(), usedforsecurity=False).hexdigest())
+
+
+def run(client: Client, call: Call) -> Any:
+    """The script's reply. Raises Unavailable."""
+    reply = run_many(client, [call])[0]
+    if isinstance(reply, Unavailable):
+        raise reply
+    return reply
+
+
+def run_many(client: Client, calls: Sequence[Call]) -> list[Any]:
+    """The replies, in order, of one pipeline. What failed is an Unavailable in its place; nothing is raised."""
+    try:
+        replies = _pipeline(client, calls, text_first=len(calls) > 1)
+        unknown = [i for i, reply in enumerate(replies) if isinstance(reply, NoScriptError)]
+        if unknown:
+            again = _pipeline(client, [calls[i] for i in unknown], text_first=True)
+            for i, reply in zip(unknown, again, strict=True):
+                replies[i] = reply
+    except Unavailable as error:
+        return [error] * len(calls)
+    return [unavailable(reply) if isinstance(reply, RedisError) else reply for reply in replies]
+
+
+def _pipeline(client: Client, calls: Sequence[Call], *, text_first: bool) -> list[Any]:
+    carried: set[tuple[str, str]] = set()
+    with redis_errors(), client.pipeline(transaction=False) as pipe:
+        for call in calls:
+            place = (call.home, call.script.sha)
+            if text_first and place not in carried:
+                carried.add(place)
+                pipe.execute_command("EVAL", call.script.text, len(call.keys), *call.keys, *call.args)
+            else:
+                pipe.execute_command("EVALSHA", call.script.sha, len(call.keys), *call.keys, *call.args)
+        replies: list[Any] = pipe.execute(raise_on_error=False)
+    return replies
