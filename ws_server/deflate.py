@@ -1,0 +1,92 @@
+"""permessage-deflate (RFC 7692), off unless configured.
+
+Always without context takeover, in both directions: an idle connection then keeps no zlib state (up to 300 KiB with
+it), and a `Deflate` has no state at all, so connections share it. Messages below `WORTH_BYTES` go out as they are.
+"""
+
+from __future__ import annotations
+
+import zlib
+from dataclasses import dataclass
+from functools import lru_cache
+
+from .wire import RSV1, encode
+
+NAME = "permessage-deflate"
+WORTH_BYTES = 256
+_TAIL = b"\x00\x00\xff\xff"  # section 7.2.1: taken off the end of each compressed message
+_SERVER_BITS, _CLIENT_BITS = "server_max_window_bits", "client_max_window_bits"
+_NO_TAKEOVER = frozenset({"server_no_context_takeover", "client_no_context_takeover"})
+
+
+@dataclass(frozen=True, slots=True)
+class Deflate:
+    """One agreed set of parameters; `answer` is the value of the response's Sec-WebSocket-Extensions."""
+
+    server_bits: int
+    answer: str
+
+    def inflate(self, payload: bytes, limit: int) -> bytes | None:
+        """The message, or None when it would be longer than `limit`; never makes more than `limit` + 1 bytes."""
+        inflater = zlib.decompressobj(-zlib.MAX_WBITS)
+        try:
+            message = inflater.decompress(payload + _TAIL, limit + 1)
+        except zlib.error as error:
+            raise ValueError(str(error)) from error
+        return message if len(message) <= limit else None
+
+    def encode(self, head: int, payload: bytes) -> bytes:
+        """One compressed frame."""
+        deflater = zlib.compressobj(wbits=-self.server_bits, memLevel=5)
+        body = deflater.compress(payload) + deflater.flush(zlib.Z_SYNC_FLUSH)
+        return encode(head | RSV1, body.removesuffix(_TAIL))
+
+
+def negotiate(header: str) -> Deflate | None:
+    """The first offer in a Sec-WebSocket-Extensions header that can be accepted; None declines them all."""
+    for offer in header.split(","):
+        name, *parameters = (part.strip() for part in offer.split(";"))
+        if name == NAME:
+            agreed = _accept(parameters)
+            if agreed is not None:
+                return agreed
+    return None
+
+
+def _accept(parameters: list[str]) -> Deflate | None:
+    """Section 7.1: an unknown, repeated or invalid parameter declines the offer."""
+    seen: set[str] = set()
+    server_bits, client_limits = zlib.MAX_WBITS, False
+    for parameter in parameters:
+        name, given, value = parameter.partition("=")
+        value = value.strip().strip('"')
+        name = name.strip()
+        if name in seen or not _is_valid(name, bool(given), value):
+            return None
+        seen.add(name)
+        if name == _SERVER_BITS:
+            server_bits = int(value)
+        client_limits |= name == _CLIENT_BITS
+    if server_bits == 8:  # zlib cannot make a raw stream with a window of 256 bytes
+        return None
+    return _agreed(server_bits, client_limits, _SERVER_BITS in seen)
+
+
+def _is_valid(name: str, given: bool, value: str) -> bool:
+    if name in _NO_TAKEOVER:
+        return not given
+    if name not in (_SERVER_BITS, _CLIENT_BITS):
+        return False
+    if not given:
+        return name == _CLIENT_BITS
+    return value in {str(bits) for bits in range(8, 16)}
+
+
+@lru_cache(maxsize=32)
+def _agreed(server_bits: int, client_limits: bool, server_limits: bool) -> Deflate:
+    parts = [NAME, "server_no_context_takeover", "client_no_context_takeover"]
+    if server_limits:
+        parts.append(f"{_SERVER_BITS}={server_bits}")
+    if client_limits:
+        parts.append(f"{_CLIENT_BITS}=15")
+    return Deflate(server_bits, "; ".join(parts))

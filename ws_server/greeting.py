@@ -1,0 +1,185 @@
+"""An accepted socket until it is a connection, belongs to pywsgi, or was refused. No greenlet; one deadline.
+
+A plain socket is only looked at (MSG_PEEK) until the request line shows whose it is, so pywsgi gets it untouched. TLS
+has nothing to peek at: there the bytes read so far go along.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from socket import MSG_PEEK, SHUT_WR, SO_RCVLOWAT, SOL_SOCKET
+from typing import TYPE_CHECKING, Any
+
+from .handshake import HEAD_END, Handshake, Refuse, check, parse_head, refuse_response
+
+if TYPE_CHECKING:
+    from _socket import socket as RawSocket
+
+    from .acceptor import Acceptor
+    from .connection import Stream
+    from .tls import TlsStream
+
+log = logging.getLogger("ringway.ws_server.greeting")
+
+READ = 1
+PEEK_BYTES = 2048
+LINGER_S = 2.0
+LINGER_BYTES = 65536
+TIMED_OUT = Refuse(408, "the request took too long", "timeout")
+TOO_LARGE = Refuse(431, "the request's headers are too large", "header limit")
+
+
+class Greeting:
+    """One accepted socket. `step` is what to do when it is readable."""
+
+    __slots__ = ("_acceptor", "_head", "_lingered", "_looked", "_step", "_token", "_watcher", "peer", "stream")
+
+    def __init__(self, acceptor: Acceptor, stream: Stream, peer: str) -> None:
+        self._acceptor = acceptor
+        self.stream = stream
+        self.peer = peer
+        self._head = b""
+        self._looked = self._lingered = 0
+        self._watcher: Any = None
+        self._token: int | None = None
+        self._step: Callable[[], None] = self._read_head
+
+    def start_plain(self, sock: RawSocket) -> None:
+        """Begin with a look at what there is; it is usually all there by now."""
+        self._step = lambda: self._look(sock)
+        self.on_readable()
+
+    def start_tls(self, stream: TlsStream) -> None:
+        def shake() -> None:
+            stream.do_handshake()
+            self._step = self._read_head
+            self._read_head()
+
+        self._step = shake
+        self.on_readable()
+
+    def on_readable(self) -> None:
+        try:
+            self._step()
+        except (BlockingIOError, InterruptedError):
+            self._wait()
+        except OSError as error:
+            self.drop(type(error).__name__)
+        except Exception:
+            log.exception("handshake with %s failed", self.peer)
+            self.drop("error")
+
+    def on_due(self, now: float) -> None:
+        """The deadline: a slow loris, or a refused client that does not go."""
+        self._token = None
+        if self._lingered:
+            self.release()
+            self.stream.close()
+        else:
+            self._say(refuse_response(TIMED_OUT))
+            self.drop(TIMED_OUT.cause)
+
+    def refuse(self, refusal: Refuse) -> None:
+        self._acceptor.count_refused(refusal.cause)
+        self.say_and_linger(refuse_response(refusal))
+
+    def say_and_linger(self, data: bytes) -> None:
+        """Send the last words, then read until the client goes: closing on unread input would reset them away."""
+        self._say(data)
+        try:
+            self.stream.shutdown(SHUT_WR)
+        except OSError:
+            self.drop("")
+            return
+        self._lingered = 1
+        self._step = self._linger
+        self.release()
+        self._wait(LINGER_S)
+
+    def drop(self, cause: str) -> None:
+        """Close without another word."""
+        if cause and not self._lingered:
+            self._acceptor.count_refused(cause)
+        self.release()
+        self.stream.close()
+
+    def release(self) -> None:
+        """Let go of the socket: no watcher, no deadline."""
+        if self._watcher is not None:
+            self._watcher.stop()
+            self._watcher.close()
+            self._watcher = None
+        if self._token is not None:
+            self._acceptor.endpoint.heartbeat.cancel(self, self._token)
+            self._token = None
+        self._acceptor.forget(self)
+
+    def _wait(self, delay_s: float | None = None) -> None:
+        if self._watcher is not None:
+            return
+        endpoint = self._acceptor.endpoint
+        self._watcher = endpoint.loop.io(self.stream.fileno(), READ)
+        self._watcher.start(self.on_readable)
+        self._token = endpoint.heartbeat.schedule(self, endpoint.limits.handshake_s if delay_s is None else delay_s)
+        self._acceptor.remember(self)
+
+    def _look(self, sock: RawSocket) -> None:
+        seen = sock.recv(PEEK_BYTES, MSG_PEEK)
+        ours = self._acceptor.is_ours(seen)
+        if ours is None and len(seen) > self._looked:
+            # Too short to tell. A level-triggered watcher would fire on these bytes for ever: wait for one more.
+            self._looked = len(seen)
+            sock.setsockopt(SOL_SOCKET, SO_RCVLOWAT, self._looked + 1)
+            self._wait()
+            return
+        if self._looked:
+            sock.setsockopt(SOL_SOCKET, SO_RCVLOWAT, 1)
+        if not seen:
+            self.drop("eof")
+        elif ours:
+            self._step = self._read_head
+            self._read_head()
+        else:
+            self._acceptor.hand_over(self, b"")
+
+    def _read_head(self) -> None:
+        limit = self._acceptor.endpoint.limits.header_bytes
+        data = self.stream.recv(limit + len(HEAD_END))
+        if not data:
+            self.drop("eof")
+            return
+        head = self._head = self._head + data if self._head else data
+        if self._acceptor.is_ours(head) is False:
+            self._acceptor.hand_over(self, head)
+            return
+        end = head.find(HEAD_END)
+        if end > limit or (end < 0 and len(head) > limit):
+            self.refuse(TOO_LARGE)
+        elif end >= 0:
+            self._head = b""
+            self._answer(parse_head(head[:end], self.peer), head[end + len(HEAD_END) :])
+        else:
+            self._wait()
+
+    def _answer(self, request: Handshake | Refuse, early: bytes) -> None:
+        if isinstance(request, Handshake):
+            refusal = check(request, self._acceptor.endpoint.limits.origins)
+            if refusal is None:
+                self._acceptor.admit(self, request, early)
+                return
+            request = refusal
+        self.refuse(request)
+
+    def _linger(self) -> None:
+        data = self.stream.recv(LINGER_BYTES)
+        self._lingered += len(data)
+        if not data or self._lingered > LINGER_BYTES:
+            self.drop("")
+
+    def _say(self, data: bytes) -> None:
+        """A short last answer: what the kernel does not take at once is not worth waiting for."""
+        try:
+            self.stream.send(data)
+        except OSError:
+            log.debug("no answer to %s: it is gone", self.peer)

@@ -1,0 +1,171 @@
+"""The opening handshake (RFC 6455, section 4.2) without I/O: request bytes in, verdict and response bytes out."""
+
+from __future__ import annotations
+
+import re
+from base64 import b64encode
+from binascii import Error as Base64Error
+from binascii import a2b_base64
+from dataclasses import dataclass, field
+from hashlib import sha1
+from http import HTTPStatus
+from urllib.parse import parse_qsl
+
+from .deflate import Deflate, negotiate
+
+HEAD_END = b"\r\n\r\n"
+_GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
+_REQUEST_LINE = re.compile(r"([A-Z]+) (/[\x21-\x7e]*) HTTP/1\.([0-9])")
+_HEADER = re.compile(r"([!#$%&'*+\-.^_`|~0-9A-Za-z]+):[ \t]*([^\x00-\x08\x0a-\x1f\x7f]*)")
+_SINGLE = frozenset({"host", "origin", "sec-websocket-key", "sec-websocket-version", "content-length"})
+_MAX_HEADERS = 100
+_MAX_FIELDS = 100
+
+
+@dataclass(slots=True)
+class Handshake:
+    """What a client asked for. Header names are in lower case; a repeated query field keeps its last value."""
+
+    path: str
+    query: dict[str, str]
+    headers: dict[str, str]
+    peer: str = ""
+    method: str = "GET"
+    minor: int = 1  # of HTTP/1.x
+
+    @property
+    def subprotocols(self) -> list[str]:
+        """In the client's order of preference."""
+        return _tokens(self.headers.get("sec-websocket-protocol", ""))
+
+
+@dataclass(frozen=True, slots=True)
+class Accept:
+    """Answer 101. `subprotocol` must be one of the request's; None names none."""
+
+    subprotocol: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Refuse:
+    """Answer with an HTTP error; `cause` is its label in the metrics."""
+
+    status: int
+    body: str
+    cause: str = "refused"
+    headers: dict[str, str] = field(default_factory=dict)
+
+
+def parse_head(head: bytes, peer: str = "") -> Handshake | Refuse:
+    """Read a request's line and headers: everything before the empty line."""
+    lines = head.decode("latin-1").split("\r\n")
+    line = _REQUEST_LINE.fullmatch(lines[0])
+    if line is None:
+        return _bad("the request line is not HTTP/1.x")
+    if len(lines) > _MAX_HEADERS:
+        return Refuse(431, f"over {_MAX_HEADERS} headers", "header limit")
+    headers: dict[str, str] = {}
+    for text in lines[1:]:
+        header = _HEADER.fullmatch(text)
+        if header is None:
+            return _bad("a header line is malformed")
+        name, value = header[1].lower(), header[2].rstrip(" \t")
+        if name not in headers:
+            headers[name] = value
+        elif name in _SINGLE:
+            return _bad(f"header {name} is given twice")
+        else:
+            headers[name] += ", " + value
+    path, _, query = line[2].partition("?")
+    return Handshake(path, parse_query(query), headers, peer, line[1], int(line[3]))
+
+
+def parse_query(query: str) -> dict[str, str]:
+    """The fields of a query string; text that is not UTF-8 gets replacement characters, as browsers do."""
+    if not query:
+        return {}
+    if query.count("&") >= _MAX_FIELDS:
+        return {}
+    if ";" not in query and "%" not in query and "+" not in query:
+        return dict(pair.split("=", 1) for pair in query.split("&") if "=" in pair)
+    return dict(parse_qsl(query, keep_blank_values=True, max_num_fields=_MAX_FIELDS))
+
+
+def check(request: Handshake, origins: frozenset[str] | None = None) -> Refuse | None:
+    """The first rule of section 4.2.1 that the request breaks."""
+    headers = request.headers
+    if request.method != "GET":
+        return Refuse(405, "a WebSocket opens with GET", "method", {"Allow": "GET"})
+    if request.minor < 1 or "host" not in headers:
+        return _bad("a WebSocket needs HTTP/1.1 and a Host header")
+    if not _asks_upgrade(headers):
+        return Refuse(426, "this is a WebSocket endpoint", "no upgrade", {"Upgrade": "websocket"})
+    version = headers.get("sec-websocket-version")
+    if version != "13":
+        cause = "Sec-WebSocket-Version is missing" if version is None else "only version 13 is spoken"
+        upgrade = {"Upgrade": "websocket", "Sec-WebSocket-Version": "13"}
+        return _bad(cause) if version is None else Refuse(426, cause, "version", upgrade)
+    if not _is_key(headers.get("sec-websocket-key", "")):
+        return _bad("Sec-WebSocket-Key is not 16 bytes in base64")
+    if headers.get("content-length", "0") != "0" or "transfer-encoding" in headers:
+        return _bad("a handshake has no body")
+    if origins is not None and headers.get("origin", "") not in {"", *origins}:
+        return Refuse(403, "the Origin is not allowed", "origin")
+    return None
+
+
+def agree_deflate(request: Handshake) -> Deflate | None:
+    """permessage-deflate parameters, if the client offers some that we can accept."""
+    offer = request.headers.get("sec-websocket-extensions")
+    return negotiate(offer) if offer else None
+
+
+def accept_response(request: Handshake, subprotocol: str | None = None, deflate: Deflate | None = None) -> bytes:
+    """The 101 answer."""
+    digest = b64encode(sha1(request.headers["sec-websocket-key"].encode() + _GUID).digest()).decode()
+    lines = [
+        "HTTP/1.1 101 Switching Protocols",
+        "Upgrade: websocket",
+        "Connection: Upgrade",
+        f"Sec-WebSocket-Accept: {digest}",
+    ]
+    if subprotocol is not None:
+        lines.append(f"Sec-WebSocket-Protocol: {subprotocol}")
+    if deflate is not None:
+        lines.append(f"Sec-WebSocket-Extensions: {deflate.answer}")
+    return ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1")
+
+
+def refuse_response(refusal: Refuse) -> bytes:
+    """An HTTP error that ends the connection."""
+    body = (refusal.body + "\n").encode()
+    upgrade = "Upgrade, close" if "Upgrade" in refusal.headers else "close"
+    headers = {
+        "Connection": upgrade,
+        "Content-Type": "text/plain; charset=utf-8",
+        "Content-Length": str(len(body)),
+        **refusal.headers,
+    }
+    lines = [f"HTTP/1.1 {refusal.status} {HTTPStatus(refusal.status).phrase}"]
+    lines += [f"{name}: {value}" for name, value in headers.items()]
+    return ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1") + body
+
+
+def _bad(rule: str) -> Refuse:
+    return Refuse(400, rule, "bad request")
+
+
+def _asks_upgrade(headers: dict[str, str]) -> bool:
+    upgrade, connection = headers.get("upgrade", ""), headers.get("connection", "")
+    return "websocket" in _tokens(upgrade.lower()) and "upgrade" in _tokens(connection.lower())
+
+
+def _tokens(value: str) -> list[str]:
+    return [token for part in value.split(",") if (token := part.strip())]
+
+
+def _is_key(key: str) -> bool:
+    try:
+        return len(key) == 24 and len(a2b_base64(key, strict_mode=True)) == 16
+    except (Base64Error, ValueError):
+        return False

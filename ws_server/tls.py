@@ -1,0 +1,192 @@
+"""TLS on the event loop: `TlsStream` behaves like a non-blocking socket, so connections do not know the difference.
+
+Memory BIOs rather than `SSLSocket`: gevent's monkey-patching replaces that class by one that switches greenlets.
+"""
+
+from __future__ import annotations
+
+import io
+import ssl
+from _socket import socket as RawSocket
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from gevent.socket import wait_read, wait_write
+
+RECORD_BYTES = 16384
+_READ_BYTES = 65536
+
+
+@dataclass(frozen=True, slots=True)
+class TlsFiles:
+    """PEM files: the certificate with its chain, and its key."""
+
+    cert: Path
+    key: Path
+
+
+class TlsContext:
+    """The current certificate. `reload` replaces it for connections to come."""
+
+    def __init__(self, files: TlsFiles) -> None:
+        self._files = files
+        self._context = self._load()
+
+    def reload(self) -> None:
+        """Read the files again; an unreadable or mismatched pair raises (OSError, ssl.SSLError) and changes nothing."""
+        self._context = self._load()
+
+    def wrap(self, sock: RawSocket) -> TlsStream:
+        return TlsStream(sock, self._context)
+
+    def _load(self) -> ssl.SSLContext:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.minimum_version = ssl.TLSVersion.TLSv1_2
+        context.options |= ssl.OP_NO_RENEGOTIATION | ssl.OP_NO_COMPRESSION
+        context.set_alpn_protocols(["http/1.1"])
+        context.load_cert_chain(self._files.cert, self._files.key)
+        return context
+
+
+class TlsStream:
+    """A server's TLS over a raw non-blocking socket, with that socket's own signals: BlockingIOError and OSError."""
+
+    __slots__ = ("_accepted", "_incoming", "_outgoing", "_sock", "_tls", "_unsent")
+
+    def __init__(self, sock: RawSocket, context: ssl.SSLContext) -> None:
+        self._sock = sock
+        self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        self._tls = context.wrap_bio(self._incoming, self._outgoing, server_side=True)
+        self._unsent = b""  # encrypted
+        self._accepted = 0  # plain bytes at the head of the next `send` that are in `_unsent` already
+
+    def do_handshake(self) -> None:
+        """Go on with the handshake; BlockingIOError: call again when readable."""
+        while True:
+            try:
+                self._tls.do_handshake()
+            except ssl.SSLWantReadError:
+                self._push()
+                self._pull()
+            else:
+                self._push()
+                return
+
+    def recv(self, size: int, /) -> bytes:
+        """All that the records read so far hold; never leaves plain bytes behind, for which no event would come."""
+        chunks: list[bytes] = []
+        if not self._tls.pending() and not self._incoming.pending:
+            self._pull()
+        while True:
+            try:
+                chunk = self._tls.read(_READ_BYTES)
+            except ssl.SSLWantReadError:
+                if chunks:
+                    break
+                self._pull()
+                continue
+            except ssl.SSLZeroReturnError:
+                break
+            if not chunk:
+                break
+            chunks.append(chunk)
+            if not self._incoming.pending and not self._tls.pending():
+                break
+        return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+
+    def send(self, data: bytes | memoryview, /) -> int:
+        """How many bytes left. After BlockingIOError the next call must begin with the same bytes."""
+        if not self._accepted:
+            self._accepted = self._tls.write(data)
+            self._unsent += self._outgoing.read()
+        self._flush()
+        sent, self._accepted = self._accepted, 0
+        return sent
+
+    def fileno(self) -> int:
+        return self._sock.fileno()
+
+    def shutdown(self, how: int, /) -> None:
+        self._sock.shutdown(how)
+
+    def close(self) -> None:
+        self._sock.close()
+
+    def cooperative(self, head: bytes, timeout_s: float) -> CooperativeTls:
+        """This stream as pywsgi wants a socket; `head` is what was read already."""
+        return CooperativeTls(self, head, timeout_s)
+
+    def _pull(self) -> None:
+        data = self._sock.recv(_READ_BYTES)
+        if data:
+            self._incoming.write(data)
+        else:
+            self._incoming.write_eof()
+            raise ConnectionResetError("the client went away without a goodbye")
+
+    def _push(self) -> None:
+        self._unsent += self._outgoing.read()
+        self._flush()
+
+    def _flush(self) -> None:
+        while self._unsent:
+            self._unsent = self._unsent[self._sock.send(self._unsent) :]
+
+
+class CooperativeTls(io.RawIOBase):
+    """The socket interface that pywsgi uses: blocks its greenlet, not the loop."""
+
+    def __init__(self, stream: TlsStream, head: bytes, timeout_s: float) -> None:
+        super().__init__()
+        self._stream: TlsStream | None = stream
+        self._head = head
+        self._timeout_s = timeout_s
+        self._sock = self  # where `detach` looks, as in a SocketIO
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        data = self._head or self._receive(len(buffer))
+        count = min(len(data), len(buffer))
+        buffer[:count] = data[:count]
+        self._head = data[count:]
+        return count
+
+    def makefile(self, mode: str = "rb", buffering: int = -1) -> io.BufferedReader:
+        return io.BufferedReader(self)
+
+    def recv(self, size: int) -> bytes:
+        """Without blocking: pywsgi calls it once before it closes, to throw away what a client still sends."""
+        return self._open().recv(size)
+
+    def sendall(self, data: bytes) -> None:
+        view = memoryview(data)
+        while view:
+            try:
+                view = view[self._open().send(view) :]
+            except BlockingIOError:
+                wait_write(self._open().fileno(), timeout=self._timeout_s)
+
+    def detach(self) -> TlsStream:
+        """Give the stream away: nothing can be read or written here any more."""
+        stream, self._stream = self._open(), None
+        return stream
+
+    def close(self) -> None:
+        if not self.closed and self._stream is not None:
+            self._stream.close()
+        super().close()
+
+    def _open(self) -> TlsStream:
+        if self._stream is None:
+            raise ConnectionResetError("the stream was handed over")
+        return self._stream
+
+    def _receive(self, size: int) -> bytes:
+        while True:
+            try:
+                return self._open().recv(size)
+            except BlockingIOError:
+                wait_read(self._open().fileno(), timeout=self._timeout_s)

@@ -1,0 +1,49 @@
+"""Everything on the port that is not the cluster's endpoint: gevent's pywsgi, without its accept loop."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Any
+
+from gevent.pool import Pool
+from gevent.pywsgi import WSGIServer
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import WSGIApplication
+
+log = logging.getLogger("ringway.ws_server.wsgi")
+
+
+class WsgiBridge:
+    """Serves sockets that somebody else accepted, each in a greenlet of a bounded pool."""
+
+    def __init__(self, app: WSGIApplication, address: tuple[str, int], *, requests: int, scheme: str = "http") -> None:
+        host, port = address
+        environ = {
+            "SERVER_NAME": host,  # given, because pywsgi would ask DNS for it
+            "SERVER_PORT": str(port),
+            "wsgi.url_scheme": scheme,
+        }
+        self._server: Any = WSGIServer((host, port), app, log=None, error_log=log, environ=environ)
+        self._pool: Any = Pool(requests)
+
+    @property
+    def full(self) -> bool:
+        return bool(self._pool.full())
+
+    def serve(self, sock: Any, address: Any) -> None:
+        """Take over a gevent socket, or what behaves like one. Call only when not `full`: it must not block the hub."""
+        self._pool.spawn(self._serve, sock, address)
+
+    def close(self, deadline_s: float) -> None:
+        """Let requests under way finish, then end them."""
+        self._pool.join(timeout=deadline_s)
+        self._pool.kill(block=True, timeout=1.0)
+
+    def _serve(self, sock: Any, address: Any) -> None:
+        try:
+            self._server.handle(sock, address)
+        except OSError as error:
+            log.debug("request of %s broke off: %s", address, error)
+        finally:
+            sock.close()
