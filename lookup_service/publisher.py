@@ -1,0 +1,315 @@
+"""The loop that every lookup process runs, and one of them in earnest: from the nodes' znodes to the ring document.
+
+    nodes -> guards -> document -> ZooKeeper (compare-and-set, fenced) -> mirror in Redis
+
+The pass looks at everything again each time: election, ring znode, nodes. What stands in ZooKeeper decides; what this
+process remembers is only used to notice that ZooKeeper has lost or aged its data, and then to put it right without
+moving anybody.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Protocol
+
+from kazoo.exceptions import NodeExistsError, NoNodeError
+from ringway.zookeeper.client import ZooKeeper
+from ringway.zookeeper.guards import Decision, GuardOptions, GuardState, ProbeRequest, Verdict, decide
+from ringway.zookeeper.nodes_view import NodesView
+from ringway.zookeeper.probe import Probe, livez
+from ringway.zookeeper.ring_document import Election, Fenced
+from ringway.zookeeper.runtime import Loop
+from ringway.zookeeper.version_rules import is_lost, newest, next_version
+
+from ringway.core.errors import DocumentError
+from ringway.core.hashing import Hashing
+from ringway.core.keys import KeyRing
+from ringway.core.members import Member, NodeRecord, RingDocument
+
+log = logging.getLogger(__name__)
+
+RECONCILE_S = 30.0
+PROBE_TASKS = 64
+ACCEPT_LOSSES = ("orders", "accept-losses")
+
+
+class Mirror(Protocol):
+    """Where documents are copied for readers without ZooKeeper. It must refuse to go back to an older one."""
+
+    def store(self, document: bytes, gen: int, epoch: int) -> object: ...
+    def load(self) -> bytes | None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class PublisherStatus:
+    """For /metrics and the dashboard.
+
+    Attributes:
+        elected: whether this process publishes.
+        document: the newest document that this process has seen.
+        age_s: seconds without a connection to ZooKeeper, for which nobody can confirm it; 0.0 while connected.
+        verdicts: what the guards say at present; empty on a process that is not elected.
+        nodes: number of registered nodes by state, as last seen by the elected process.
+        alarms: how often each happened: forged, corrupt, lost, fenced, alg, mirror, bad_record.
+        decisions: how often each (guard, action) came up.
+    """
+
+    elected: bool
+    document: RingDocument | None
+    age_s: float
+    verdicts: tuple[Verdict, ...]
+    nodes: Mapping[str, int]
+    alarms: Mapping[str, int]
+    decisions: Mapping[tuple[str, str], int]
+
+
+class Publisher:
+    """Runs from `start` to `stop`, in a task of the ZooKeeper object's kind.
+
+    Args:
+        mirror: the copy in Redis; its failures are logged and made good later, they never stop a publication.
+        memory: the newest document that the rest of this process goes by, if any.
+        probe: asks a node whether it lives; may block.
+        wall, clock: unix seconds; monotonic seconds.
+    """
+
+    def __init__(
+        self,
+        zk: ZooKeeper,
+        mirror: Mirror,
+        keys: KeyRing,
+        hashing: Hashing,
+        options: GuardOptions | None = None,
+        *,
+        probe: Probe = livez,
+        memory: Callable[[], RingDocument | None] = lambda: None,
+        info: bytes = b"{}",
+        wall: Callable[[], float] = time.time,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.alarms: Counter[str] = Counter()
+        self.decisions: Counter[tuple[str, str]] = Counter()
+        self._zk, self._mirror, self._keys, self._hashing = zk, mirror, keys, hashing
+        self._options = options or GuardOptions()
+        self._probe, self._memory, self._wall, self._clock = probe, memory, wall, clock
+        self._loop = Loop(zk, "publishing the ring", self._step)
+        self._election = Election(zk, info)
+        self._nodes = NodesView(zk, self._loop.wake)
+        self._answers: deque[tuple[str, bool]] = deque()
+        self._known: RingDocument | None = None
+        self._unmirrored: RingDocument | None = None
+        self._observed: Mapping[str, NodeRecord] = {}
+        self._elected = False
+        self._state = GuardState()
+        self._forget()
+
+    def start(self) -> None:
+        self._loop.start()
+
+    def stop(self) -> None:
+        """Stop publishing, and let another process take over at once if the session lives on."""
+        self._loop.stop()
+        self._elected = False
+        if self._zk.connected:
+            self._zk.runtime.guard(self._election.resign, log, "resigning")
+
+    def status(self) -> PublisherStatus:
+        verdicts = self._verdicts
+        if self._elected and not self._zk.connected:
+            verdicts = decide(self._state, self._known, None, self._options, self._clock()).verdicts
+        age_s = self._zk.disconnected_for(time.monotonic())
+        nodes = Counter(record.state.value for record in self._observed.values())
+        alarms = self.alarms + self._nodes.counts
+        known = newest(self._memory(), self._known)
+        return PublisherStatus(self._elected, known, age_s, verdicts, nodes, alarms, dict(self.decisions))
+
+    # --- one pass
+
+    def _step(self) -> float:
+        if not self._zk.connected or not self._campaign():
+            return RECONCILE_S
+        standing, znode_version = self._standing()
+        if is_lost(self._newest_known(standing), standing):
+            return self._recover()
+        self._known = newest(standing, self._known)
+        self._store_mirror()
+        decision = self._decide(standing)
+        members = decision.members
+        if members is None and standing is not None and standing.alg != self._hashing.name:
+            self.alarms["alg"] += 1
+            log.error("ALARM: the ring used %s, this process is set to %s: everybody's owner changes",
+                      standing.alg, self._hashing.name)
+            members = standing.members
+        if members is not None:
+            if self._publish(members, self._known, standing, znode_version):
+                self._state = self._state.published(decision.lost, self._clock())
+            return 0.0
+        return max(0.0, min(RECONCILE_S, decision.wake_at - self._clock()))
+
+    def _campaign(self) -> bool:
+        elected = self._election.campaign(self._loop.wake)
+        if elected and not self._elected:
+            log.info("this process publishes the ring now")
+            self._forget()
+        elif self._elected and not elected:
+            log.info("another process publishes the ring now")
+            self._forget()
+        self._elected = elected
+        return elected
+
+    def _forget(self) -> None:
+        """Start the guards afresh: another process may have decided meanwhile."""
+        self._state = self._unproven(GuardState())
+        self._verdicts: tuple[Verdict, ...] = ()
+        self._mirror_read = False
+        self._reconciled_at = float("-inf")
+        self._nodes.forget()
+
+    def _standing(self) -> tuple[RingDocument | None, int]:
+        """The document in ZooKeeper, None unless it verifies, and the version of its znode."""
+        data, version = self._election.read(self._loop.wake)
+        return self._verified(data, "ZooKeeper") if data else None, version
+
+    def _verified(self, data: bytes, where: str) -> RingDocument | None:
+        try:
+            return RingDocument.parse(data, self._keys)
+        except DocumentError as error:
+            self.alarms[type(error).__name__.removeprefix("Document").lower()] += 1
+            log.error("ALARM: what stands in %s will be replaced: %s", where, error)
+            return None
+
+    # --- what was lost
+
+    def _newest_known(self, standing: RingDocument | None) -> RingDocument | None:
+        """The newest document from elsewhere. Redis is asked when we begin, and when ZooKeeper has none."""
+        if not self._mirror_read or standing is None:
+            self._mirror_read = self._zk.runtime.guard(self._read_mirror, log, "reading the ring's copy in Redis")
+        return newest(self._known, self._memory())
+
+    def _read_mirror(self) -> None:
+        data = self._mirror.load()
+        document = self._verified(data, "Redis") if data else None
+        self._known = newest(self._known, document)
+
+    def _recover(self) -> float:
+        """ZooKeeper lost the ring (wiped) or went back (restored): publish the last one again, under a later number.
+
+        Its members stay, so nobody moves; and for a while a missing znode proves nothing, since all are missing.
+        """
+        self._zk.sync(self._zk.path("ring"))  # perhaps this server only lags
+        standing, znode_version = self._standing()
+        known = self._newest_known(standing)
+        if known is None or not is_lost(known, standing):
+            return 0.0
+        self.alarms["lost"] += 1
+        log.error("ALARM: ZooKeeper has %s, but %s was published: publishing its members again",
+                  standing.version if standing else "no ring", known.version)
+        self._state = self._unproven(self._state)
+        self._publish(known.members, known, standing, znode_version)
+        return 0.0
+
+    def _unproven(self, state: GuardState) -> GuardState:
+        return replace(state, unproven_until=self._clock() + self._options.loss_window_s)
+
+    # --- the guards
+
+    def _decide(self, standing: RingDocument | None) -> Decision:
+        self._reconcile()
+        self._take_order()
+        while self._answers:
+            self._state = self._state.probed(*self._answers.popleft())
+        self._observed = self._nodes.read()
+        decision = decide(self._state, standing, self._observed, self._options, self._clock())
+        self._state = decision.state
+        self._tell(decision.verdicts)
+        self._ask(decision.probes)
+        return decision
+
+    def _reconcile(self) -> None:
+        """Read every node again now and then, in case an event was lost."""
+        now = self._clock()
+        if now - self._reconciled_at >= RECONCILE_S:
+            self._reconciled_at = now
+            self._nodes.forget()
+
+    def _take_order(self) -> None:
+        path = self._zk.path(*ACCEPT_LOSSES)
+        if self._zk.exists(path, watch=self._loop.wake) is not None:
+            log.warning("the operator says that every missing node is dead")
+            self._state = replace(self._state, accept_losses=True)
+            self._zk.delete(path)
+
+    def _tell(self, verdicts: tuple[Verdict, ...]) -> None:
+        before = {(v.guard, v.action, v.node) for v in self._verdicts}
+        for verdict in verdicts:
+            if (verdict.guard, verdict.action, verdict.node) not in before:
+                self.decisions[verdict.guard, verdict.action] += 1
+                log.log(logging.ERROR if verdict.alarm else logging.INFO, "guard %s: %s %s: %s",
+                        verdict.guard, verdict.action, verdict.node or "all", verdict.reason)
+        self._verdicts = verdicts
+
+    def _ask(self, requests: tuple[ProbeRequest, ...]) -> None:
+        for start in range(min(PROBE_TASKS, len(requests))):
+            self._zk.runtime.spawn(self._probe_all, requests[start::PROBE_TASKS])
+
+    def _probe_all(self, requests: tuple[ProbeRequest, ...]) -> None:
+        for request in requests:
+            if not self._zk.runtime.guard(partial(self._probe_one, request), log, f"probing {request.node}"):
+                self._answers.append((request.node, False))
+        self._loop.wake()
+
+    def _probe_one(self, request: ProbeRequest) -> None:
+        self._answers.append((request.node, self._probe(request.http, request.boot_id)))
+
+    # --- publishing
+
+    def _publish(
+        self, members: tuple[Member, ...], known: RingDocument | None, standing: RingDocument | None, znode_version: int
+    ) -> bool:
+        version = next_version(known, standing, self._wall())
+        document = RingDocument.sign(version=version, alg=self._hashing.name, members=members, keys=self._keys)
+        try:
+            self._election.publish(document.to_bytes(), znode_version)
+        except Fenced as error:
+            self.alarms["fenced"] += 1
+            log.warning("ring %s was refused: %s", version, error)
+            return False
+        log.info("published ring %s: %s", version, _difference(standing or known, document))
+        self._known = self._unmirrored = document
+        self._store_mirror()
+        return True
+
+    def _store_mirror(self) -> None:
+        """Copy the document to Redis, after ZooKeeper has it; tried again with each pass until it worked."""
+        document = self._unmirrored
+        if document is None:
+            return
+        store = partial(self._mirror.store, document.to_bytes(), document.gen, document.epoch)
+        if self._zk.runtime.guard(store, log, "copying the ring to Redis"):
+            self._unmirrored = None
+        else:
+            self.alarms["mirror"] += 1
+
+
+def accept_losses(zk: ZooKeeper) -> None:
+    """Tell the publisher, whichever process it is, that every node now missing is dead. Raises Unavailable."""
+    path = zk.path(*ACCEPT_LOSSES)
+    try:
+        zk.create(path)
+    except NoNodeError:
+        zk.ensure_path(path)
+    except NodeExistsError:
+        return
+
+
+def _difference(old: RingDocument | None, new: RingDocument) -> str:
+    before, after = old.weights if old else {}, new.weights
+    joined, left = sorted(after.keys() - before.keys()), sorted(before.keys() - after.keys())
+    reweighted = sorted(n for n in after.keys() & before.keys() if after[n] != before[n])
+    changes = [*(f"+{n}" for n in joined), *(f"-{n}" for n in left), *(f"~{n}" for n in reweighted)]
+    return f"{len(after)} active" + (f" ({' '.join(changes)})" if changes else ", nobody moves")

@@ -1,0 +1,41 @@
+"""Which number the next ring document gets. Pure.
+
+Documents are ordered by (gen, epoch), and there must never be two of one number. Inside one history of ZooKeeper the
+compare-and-set of the ring znode sees to that. When ZooKeeper lost its data or was restored from a backup, nobody
+knows for certain which numbers were given out last, so that is a new history: a new gen, later than every earlier one.
+See docs/decisions/0020-a-wipe-starts-a-new-gen.md.
+"""
+
+from __future__ import annotations
+
+from ringway.core.members import RingDocument, Version
+
+
+def newest(*documents: RingDocument | None) -> RingDocument | None:
+    """The document with the highest (gen, epoch); the first of them where several have it."""
+    return max((d for d in documents if d is not None), key=lambda d: d.version, default=None)
+
+
+def is_lost(known: RingDocument | None, standing: RingDocument | None) -> bool:
+    """Whether what stands in ZooKeeper is not what was published: gone, older, or another one of the same number."""
+    if known is None:
+        return False
+    if standing is None or standing.version < known.version:
+        return True
+    return standing.version == known.version and standing.checksum != known.checksum
+
+
+def next_version(known: RingDocument | None, standing: RingDocument | None, wall_s: float) -> Version:
+    """The number for the document that follows.
+
+    Args:
+        known: the newest document that has ever been seen, wherever (memory, mirror).
+        standing: the one that stands in ZooKeeper, if it verifies.
+        wall_s: unix seconds.
+    """
+    last = newest(known, standing)
+    if last is None:
+        return Version(int(wall_s), 1)
+    if is_lost(known, standing):
+        return Version(max(int(wall_s), last.gen + 1), last.epoch + 1)
+    return Version(last.gen, last.epoch + 1)
