@@ -29,9 +29,10 @@ NODE = {
     "welcome": frames.welcome(sid="s", uid="u", node="n", version=VERSION, resume="r", ping_s=25, inbox={}),
     "msg": frames.msg_head(ch="u:a", id="1", sender="b", body=0) + frames.msg_tail(gen="a", seq=1, ts=1),
     "ok": frames.ok(id="1", seq=1),
-    "error": frames.error(code="c", message="m", id="1"),
+    "error": frames.error(code="c", message="m", id="1", group="g"),
     "joined": frames.joined(**INBOX),
     "left": frames.left(group="g"),
+    "position": frames.position(ch="u:a", gen="a", seq=1, recovered=False, oldest=1),
     "move": frames.move(url="ws://x", version=VERSION, deadline_ms=1),
     "pong": frames.PONG,
 }
@@ -48,7 +49,7 @@ def frame_table(title: str) -> dict[str, dict[str, str]]:
     t = ""
     for first, names, _type, must, *_ in rows[2:]:
         t = first.strip("`") or t
-        table.setdefault(t, {}).update({field: must for field in re.findall(r"`(\w+)`", names)})
+        table.setdefault(t, {}).update(dict.fromkeys(re.findall(r"`(\w+)`", names), must))
     return table
 
 

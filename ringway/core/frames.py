@@ -206,6 +206,15 @@ def joined(*, group: str, gen: str, seq: int, unread: int, recovered: bool, olde
     return orjson.dumps(frame if oldest is None else {**frame, "oldest": oldest})
 
 
+def position(*, ch: str, gen: str, seq: int, recovered: bool, oldest: int | None = None) -> bytes:
+    """In an open session: the channel's log goes on as `gen`, and the session is at `seq` of it.
+
+    Redis came back as another process (`recovered`: nothing is missing), or what came before `oldest` is gone.
+    """
+    frame = {"t": "position", "ch": ch, "gen": gen, "seq": seq, "recovered": recovered}
+    return orjson.dumps(frame if oldest is None else {**frame, "oldest": oldest})
+
+
 def left(*, group: str) -> bytes:
     """The answer to `leave`."""
     return orjson.dumps({"t": "left", "group": group})
@@ -231,10 +240,13 @@ def ok(*, id: str, seq: int | None = None) -> bytes:
     return orjson.dumps({"t": "ok", "id": id} if seq is None else {"t": "ok", "id": id, "seq": seq})
 
 
-def error(*, code: str, message: str, id: str | None = None) -> bytes:
-    """A refused frame. `code` is for programs (bad_frame, forbidden, unavailable, ...), `message` for people."""
-    frame = {"t": "error", "code": code, "message": message}
-    return orjson.dumps(frame if id is None else {**frame, "id": id})
+def error(*, code: str, message: str, id: str | None = None, group: str | None = None) -> bytes:
+    """A refused frame. `code` is for programs (bad_frame, forbidden, unavailable, ...), `message` for people.
+
+    `id` names the message, `group` the join that was refused.
+    """
+    frame = {"t": "error", "code": code, "message": message, "id": id, "group": group}
+    return orjson.dumps({name: value for name, value in frame.items() if value is not None})
 
 
 def move(*, url: str, version: Version, deadline_ms: int) -> bytes:
