@@ -1,16 +1,16 @@
--- KEYS[3], KEYS[4]: the two de-duplication hashes. ARGV:
--- 1 run id that the caller knows, or ''    2 frame up to gen    3 digest of (sender, id)    4 channel to notify, or ''
--- 5 the channel's name    6 cap    7 TTL of the log    8 TTL of meta    9 seconds of de-duplication
--- Reply: {0 appended | 1 duplicate | 2 refused: this is another Redis process than the caller knows, run, gen, seq, ts,
+-- KEYS[3], KEYS[4]: the two de-duplication hashes. Constants: CAP, TTL, META_TTL, DEDUP (seconds).
+-- ARGV: 1 replication id that the caller expects, or ''    2 frame up to gen    3 digest of (sender, id)
+-- 4 channel to notify, or ''    5 the channel's name
+-- Reply: {0 appended | 1 duplicate | 2 refused: not the replication id expected, replication id, gen, seq, ts,
 -- receivers of the notice}
 
-local run = run_id()
-if ARGV[1] ~= '' and ARGV[1] ~= run then return {2, run} end
-local log = open_log(run, true)
+local replid = replication_id()
+if ARGV[1] ~= '' and ARGV[1] ~= replid then return {2, replid} end
+local log = open_log(replid, true)
 
 -- Two buckets in turn instead of a key for each message: a fifth of the memory.
 local seconds = tonumber(time[1])
-local bucket = math.floor(seconds / ARGV[9])
+local bucket = math.floor(seconds / DEDUP)
 local current, other = KEYS[3 + bucket % 2], KEYS[4 - bucket % 2]
 if log.bucket and log.bucket < bucket then
   redis.call('UNLINK', current)
@@ -19,22 +19,22 @@ end
 local seen = redis.call('HGET', current, ARGV[3]) or redis.call('HGET', other, ARGV[3])
 if seen then
   local gen, seq = string.match(seen, '(%w+):(%d+)')
-  return {1, run, gen, tonumber(seq), 0, 0}
+  return {1, replid, gen, tonumber(seq), 0, 0}
 end
 
 local seq = redis.call('HINCRBY', KEYS[1], 's', 1)
 local ts = string.format('%d%03d', seconds, math.floor(tonumber(time[2]) / 1000))
 local frame = ARGV[2] .. ',"gen":"' .. log.gen .. '","seq":' .. seq .. ',"ts":' .. ts .. '}'
-redis.call('XADD', KEYS[2], 'MAXLEN', '~', ARGV[6], seq .. '-0', 'm', frame)
+redis.call('XADD', KEYS[2], 'MAXLEN', '~', CAP, seq .. '-0', 'm', frame)
 redis.call('HSET', current, ARGV[3], log.gen .. ':' .. seq)
-redis.call('EXPIRE', KEYS[2], ARGV[7])
-redis.call('EXPIRE', KEYS[1], ARGV[8])
+redis.call('EXPIRE', KEYS[2], TTL)
+redis.call('EXPIRE', KEYS[1], META_TTL)
 if log.bucket ~= bucket then
   redis.call('HSET', KEYS[1], 'b', bucket)
-  redis.call('EXPIRE', current, 2 * ARGV[9])
+  redis.call('EXPIRE', current, 2 * DEDUP)
 end
 local receivers = 0
 if ARGV[4] ~= '' then
   receivers = redis.call('PUBLISH', ARGV[4], 'L\t\t' .. log.gen .. '\t' .. seq .. '\t' .. ARGV[5] .. '\n' .. frame)
 end
-return {0, run, log.gen, seq, tonumber(ts), receivers}
+return {0, replid, log.gen, seq, tonumber(ts), receivers}

@@ -20,7 +20,15 @@ def ack(client: Client, keys: Keys, uid: str, ch: str, position: Position) -> bo
 
     The gen must be one that the log gave out; the caller knows which those are.
     """
-    return bool(run(client, Call(script("ack.lua"), (keys.cursor(uid),), (ch, *position, TTL_S))))
+    return bool(run(client, _ack_call(keys, uid, ch, position)))
+
+
+def ack_many(client: Client, keys: Keys, acks: Mapping[tuple[str, str], Position]) -> None:
+    """`ack` for many, as (uid, channel) -> position, in one pipeline. Raises Unavailable if any failed."""
+    calls = [_ack_call(keys, uid, ch, at) for (uid, ch), at in acks.items()]
+    for reply in run_many(client, calls):
+        if isinstance(reply, Unavailable):
+            raise reply
 
 
 def read(client: Client, keys: Keys, uid: str, chs: Sequence[str]) -> list[Position | None]:
@@ -34,20 +42,6 @@ def read(client: Client, keys: Keys, uid: str, chs: Sequence[str]) -> list[Posit
     return [_parse(value) if value else None for value in values]
 
 
-def _parse(value: bytes) -> Position:
-    gen, _, seq = value.decode().rpartition(":")
-    return Position(gen, int(seq))
-
-
-def ack_many(client: Client, keys: Keys, acks: Mapping[tuple[str, str], Position]) -> None:
-    """`ack` for many, as (uid, channel) -> position, in one pipeline. Raises Unavailable if any failed."""
-    ack_script = script("ack.lua")
-    calls = [Call(ack_script, (keys.cursor(uid),), (ch, *at, TTL_S)) for (uid, ch), at in acks.items()]
-    for reply in run_many(client, calls):
-        if isinstance(reply, Unavailable):
-            raise reply
-
-
 def read_many(client: Client, keys: Keys, wanted: Sequence[tuple[str, str]]) -> list[Position | None]:
     """The cursors of many (uid, channel), in one pipeline. Raises Unavailable."""
     with redis_errors(), client.pipeline(transaction=False) as pipe:
@@ -55,3 +49,12 @@ def read_many(client: Client, keys: Keys, wanted: Sequence[tuple[str, str]]) -> 
             pipe.hget(keys.cursor(uid), ch)
         values = pipe.execute()
     return [_parse(value) if value else None for value in values]
+
+
+def _ack_call(keys: Keys, uid: str, ch: str, position: Position) -> Call:
+    return Call(script("ack.lua", TTL=TTL_S), (keys.cursor(uid),), (ch, *position))
+
+
+def _parse(value: bytes) -> Position:
+    gen, _, seq = value.decode().rpartition(":")
+    return Position(gen, int(seq))

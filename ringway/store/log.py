@@ -21,8 +21,8 @@ from ringway.core.frames import Position, msg_head, msg_tail
 
 from . import cursors
 from .client import Client, redis_errors
+from .histories import Histories
 from .keys import Keys
-from .processes import Processes
 from .retained import Append, Kept
 from .scripts import Call, run_many, script
 
@@ -30,7 +30,7 @@ DAY_S = 86_400
 # What is remembered of a channel outlives its messages, so that a quiet week is not mistaken for a loss.
 META_TTL_S = 90 * DAY_S
 READ_BYTES = 1 << 20
-_ADDED, _DUPLICATE, _OTHER_PROCESS = 0, 1, 2
+_ADDED, _DUPLICATE, _OTHER_HISTORY = 0, 1, 2
 _ROUNDS = 3
 
 
@@ -83,12 +83,12 @@ class MessageLog:
         self, client: Client, keys: Keys, *, cap: int = 1000, ttl_s: int = 7 * DAY_S, dedup_s: int = 3600,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self.client, self.keys, self.cap, self.ttl_s, self.dedup_s = client, keys, cap, ttl_s, dedup_s
-        self._meta_ttl_s = max(META_TTL_S, 2 * ttl_s)
+        self.client, self.keys = client, keys
         self._clock = clock
-        self._append_script = script("open.lua", "append.lua")
-        self._read_script = script("open.lua", "read.lua")
-        self._processes = Processes(client, self._resend, dedup_s=dedup_s, clock=clock)
+        meta_ttl_s = max(META_TTL_S, 2 * ttl_s)
+        self._append_script = script("open.lua", "append.lua", CAP=cap, TTL=ttl_s, META_TTL=meta_ttl_s, DEDUP=dedup_s)
+        self._read_script = script("open.lua", "read.lua", META_TTL=meta_ttl_s)
+        self._histories = Histories(client, self._resend, dedup_s=dedup_s, clock=clock)
 
     def append_many(self, appends: Sequence[Append]) -> list[Appended | Unavailable]:
         """Append in this order, in one pipeline. Never raises.
@@ -137,7 +137,7 @@ class MessageLog:
         for ch, reply in zip(positions, run_many(self.client, calls), strict=True):
             if isinstance(reply, Unavailable):
                 raise reply
-            self._processes.settle(self.keys.log(ch), reply[0].decode())
+            self._histories.settle(self.keys.log(ch), reply[0].decode())
             found[ch] = _entries(reply)
         return found
 
@@ -171,61 +171,60 @@ class MessageLog:
     def _append_round(
         self, appends: Sequence[Append], todo: Sequence[int], results: list[Appended | Unavailable]
     ) -> list[int]:
-        """One pipeline. Fills in results; returns the places where Redis was not the process we took it for."""
+        """One pipeline. Fills in results; returns the places where Redis was not the one we took it for."""
         calls = [self._append_call(appends[i]) for i in todo]
         refused = []
         for i, call, reply in zip(todo, calls, run_many(self.client, calls), strict=True):
             error = reply if isinstance(reply, Unavailable) else self._settle(call, reply)
             if error is not None:
                 results[i] = error
-            elif reply[0] == _OTHER_PROCESS:
+            elif reply[0] == _OTHER_HISTORY:
                 refused.append(i)
             else:
                 results[i] = self._appended(appends[i], call, reply)
         return refused
 
-    def _append_call(self, append: Append, was: Position | None = None, run: str | None = None) -> Call:
+    def _append_call(self, append: Append, was: Position | None = None, replid: str | None = None) -> Call:
         ch, sender, message_id, body, notify = append
         head = msg_head(ch=ch, id=message_id, sender=sender, body=orjson.Fragment(body))
         if was is not None:
             head += b',"was":{"gen":"%s","seq":%d}' % (was.gen.encode(), was.seq)
         digest = blake2b(f"{len(sender)}:{sender}{message_id}".encode(), digest_size=12).digest()
         log = self.keys.log(ch)
-        args = (self._processes.expected(log) if run is None else run, head, digest, notify or "", ch,
-                self.cap, self.ttl_s, self._meta_ttl_s, self.dedup_s)
+        args = (self._histories.expected(log) if replid is None else replid, head, digest, notify or "", ch)
         return Call(self._append_script, (self.keys.meta(ch), log, *self.keys.dedup(ch)), args,
-                    self._processes.home(log))
+                    self._histories.home(log))
 
     def _read_call(self, ch: str, after: Position | None, limit: int, own: bool, create: bool) -> Call:
         gen, seq = after or ("", 0)
         log = self.keys.log(ch)
-        args = (gen, seq, limit, READ_BYTES, int(create), self._meta_ttl_s, int(own))
-        return Call(self._read_script, (self.keys.meta(ch), log), args, self._processes.home(log))
+        args = (gen, seq, limit, READ_BYTES, int(create), int(own))
+        return Call(self._read_script, (self.keys.meta(ch), log), args, self._histories.home(log))
 
     def _appended(self, append: Append, call: Call, reply: Any) -> Appended:
         """The result for one reply; what was added is kept for a while."""
-        kind, run, gen, seq, ts, receivers = reply
+        kind, replid, gen, seq, ts, receivers = reply
         gen = gen.decode()
         if kind == _DUPLICATE:
             return Appended(append.ch, append.id, gen, seq, True, b"", 0)
-        self._processes.retained.add(run.decode(), Kept(self._clock(), append, Position(gen, seq)))
+        self._histories.retained.add(replid.decode(), Kept(self._clock(), append, Position(gen, seq)))
         frame = cast(bytes, call.args[1]) + msg_tail(gen=gen, seq=seq, ts=ts)
         return Appended(append.ch, append.id, gen, seq, False, frame, receivers)
 
     def _settle(self, call: Call, reply: Any) -> Unavailable | None:
-        """Go on with the process that answered; the error if what the one before had could not be carried over."""
+        """Go on with the Redis that answered; the error if what the one before had could not be carried over."""
         try:
-            self._processes.settle(call.keys[0], reply[1].decode())
+            self._histories.settle(call.keys[0], reply[1].decode())
         except Unavailable as error:
             return error
         return None
 
-    def _resend(self, kept: Sequence[Kept], run: str) -> int:
-        """Append at the process `run` what another one may have lost. Returns how much was. Raises Unavailable."""
+    def _resend(self, kept: Sequence[Kept], replid: str) -> int:
+        """Append again what Redis may have lost; returns how many it had. Raises Unavailable."""
         lost = 0
-        calls = [self._append_call(one.append, was=one.position, run=run) for one in kept]
+        calls = [self._append_call(one.append, was=one.position, replid=replid) for one in kept]
         for one, call, reply in zip(kept, calls, run_many(self.client, calls), strict=True):
-            if isinstance(reply, Unavailable) or reply[0] == _OTHER_PROCESS:
+            if isinstance(reply, Unavailable) or reply[0] == _OTHER_HISTORY:
                 raise reply if isinstance(reply, Unavailable) else Unavailable("redis", "it restarted once more")
             result = self._appended(one.append, call, reply)
             lost += not result.duplicate
@@ -233,7 +232,7 @@ class MessageLog:
 
 
 def _entries(reply: list[Any]) -> Entries:
-    _run, gen, head, oldest, recovered, start, *rest = reply
+    _replid, gen, head, oldest, recovered, start, *rest = reply
     frames = list(zip(rest[::2], rest[1::2], strict=True))
     last = frames[-1][0] if frames else start
     return Entries(gen.decode(), head, oldest, bool(recovered), frames, last < head, head - start)

@@ -1,5 +1,5 @@
 -- Shared by append.lua and read.lua: which incarnation of the channel's log is this, and where does it stand?
--- KEYS[1] meta hash: g gen, s head seq, r run id of the Redis process that made the gen, p past, b de-duplication bucket
+-- KEYS[1] meta hash: g gen, s head seq, r replication id under which the gen began, p past, b de-duplication bucket
 -- KEYS[2] log stream, entry id = seq, field m = the frame
 -- `past` lists the incarnations that this one carries on, newest first: "gen:seq gen:seq! ..." with the seq up to which
 -- each survived; ! = it is proven that later messages of it were given out and then lost by Redis.
@@ -7,10 +7,11 @@
 local KEPT_PAST = 16
 local time = redis.call('TIME')
 
--- A Redis process that starts again (AOF everysec) or a promoted replica may have forgotten its last messages. Their
--- seqs would be given out twice, so every process makes incarnations of its own.
-local function run_id()
-  return string.sub(string.match(redis.call('INFO', 'server'), 'run_id:(%w+)'), 1, 16)
+-- Redis may have forgotten its last messages when it starts again (AOF everysec) or a replica is promoted; their seqs
+-- would be given out twice. Its replication id changes in just these cases. (run_id would not do: a master that was
+-- replaced, resynchronised and promoted again has the same one, and other data.)
+local function replication_id()
+  return string.sub(string.match(redis.call('INFO', 'replication'), 'master_replid:(%w+)'), 1, 16)
 end
 
 local function oldest_kept(head)
@@ -18,14 +19,14 @@ local function oldest_kept(head)
   return first and tonumber(string.match(first[1], '^%d+')) or head + 1
 end
 
--- Gens sort by age as text: seconds and microseconds in hex, then three characters of the run id.
-local function new_gen(run, previous)
+-- Gens sort by age as text: seconds and microseconds in hex, then three characters of the replication id.
+local function new_gen(replid, previous)
   local seconds, micros = tonumber(time[1]), tonumber(time[2])
   local gen = string.format('%08x%05x', seconds, micros)
   if previous and gen <= string.sub(previous, 1, 13) then
     gen = string.format('%08x%05x', tonumber(string.sub(previous, 1, 8), 16) + 1, micros)
   end
-  return gen .. string.sub(run, 1, 3)
+  return gen .. string.sub(replid, 1, 3)
 end
 
 local function each_past(past)
@@ -33,15 +34,15 @@ local function each_past(past)
 end
 
 -- A new incarnation that carries on the one that stands in `log`.
-local function turn(log, run, torn)
+local function turn(log, replid, torn)
   local past, kept, oldest = log.gen .. ':' .. log.seq .. (torn and '!' or ''), 1, oldest_kept(log.seq)
   for gen, seq, mark in each_past(log.past) do
     if kept < KEPT_PAST and tonumber(seq) >= oldest - 1 then
       past, kept = past .. ' ' .. gen .. ':' .. seq .. mark, kept + 1
     end
   end
-  log.gen, log.past = new_gen(run, log.gen), past
-  redis.call('HSET', KEYS[1], 'g', log.gen, 's', log.seq, 'r', run, 'p', past)
+  log.gen, log.past = new_gen(replid, log.gen), past
+  redis.call('HSET', KEYS[1], 'g', log.gen, 's', log.seq, 'r', replid, 'p', past)
 end
 
 -- The log whose meta is gone (evicted): what stood in it is in its last frame.
@@ -52,19 +53,19 @@ local function from_last_frame()
   return gen and {gen = gen, seq = tonumber(seq), past = ''}
 end
 
-local function open_log(run, create)
+local function open_log(replid, create)
   local meta = redis.call('HMGET', KEYS[1], 'g', 's', 'r', 'p', 'b')
   if meta[1] then
     local log = {gen = meta[1], seq = tonumber(meta[2]), past = meta[4], bucket = meta[5] and tonumber(meta[5])}
-    if meta[3] ~= run then turn(log, run, false) end
+    if meta[3] ~= replid then turn(log, replid, false) end
     return log
   end
   local log = from_last_frame()
   if log then
-    turn(log, run, false)
+    turn(log, replid, false)
   elseif create then
-    log = {gen = new_gen(run), seq = 0, past = ''}
-    redis.call('HSET', KEYS[1], 'g', log.gen, 's', 0, 'r', run, 'p', '')
+    log = {gen = new_gen(replid), seq = 0, past = ''}
+    redis.call('HSET', KEYS[1], 'g', log.gen, 's', 0, 'r', replid, 'p', '')
   end
   return log
 end

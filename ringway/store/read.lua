@@ -1,23 +1,23 @@
 -- ARGV: 1 gen and 2 seq of the position ('' and 0: everything kept)    3 most frames    4 bytes after which to stop
--- 5 '1': make the log where there is none, so that a position in it can be given    6 TTL of meta
--- 7 '1': the position is a node's own. A client's may be invented; it must not raise an alarm for everybody else.
--- Reply: {run, gen, head seq, oldest seq kept, 1 recovered | 0 not, seq after which the frames begin, seq, frame, ...}
+-- 5 '1': make the log where there is none, so that a position in it can be given
+-- 6 '1': the position is a node's own. A client's may be invented; it must not raise an alarm for everybody else.
+-- Constant: META_TTL. Reply: {replication id, gen, head seq, oldest seq kept, 1 recovered | 0 not, seq after which the frames begin, seq, frame, ...}
 
 -- Where to read on from a position, and whether nothing before it is missing.
-local function resolve(log, run, gen, seq)
+local function resolve(log, replid, gen, seq)
   if gen == '' then return 0, true end
   if gen == log.gen then
     if seq <= log.seq then return seq, true end
     -- Ahead of the log: Redis lost what the position had. It must not meet seqs that are given out again.
     local stands = log.seq
-    if ARGV[7] == '1' then turn(log, run, true) end
+    if ARGV[6] == '1' then turn(log, replid, true) end
     return stands, false
   end
   local torn = false
   for old, last, mark in each_past(log.past) do
     last = tonumber(last)
     if old == gen and seq > last then
-      if mark == '' and ARGV[7] == '1' then
+      if mark == '' and ARGV[6] == '1' then
         log.past = string.gsub(log.past, old .. ':' .. last, '%0!')
         redis.call('HSET', KEYS[1], 'p', log.past)
       end
@@ -44,13 +44,13 @@ local function add_frames(reply, start, limit, bytes)
   end
 end
 
-local run = run_id()
-local log = open_log(run, ARGV[5] == '1')
-if not log then return {run, '', 0, 1, (ARGV[1] == '') and 1 or 0, 0} end
-redis.call('EXPIRE', KEYS[1], ARGV[6])
-local start, recovered = resolve(log, run, ARGV[1], tonumber(ARGV[2]))
+local replid = replication_id()
+local log = open_log(replid, ARGV[5] == '1')
+if not log then return {replid, '', 0, 1, (ARGV[1] == '') and 1 or 0, 0} end
+redis.call('EXPIRE', KEYS[1], META_TTL)
+local start, recovered = resolve(log, replid, ARGV[1], tonumber(ARGV[2]))
 local oldest = oldest_kept(log.seq)
 if start < oldest - 1 then start, recovered = oldest - 1, false end
-local reply = {run, log.gen, log.seq, oldest, recovered and 1 or 0, start}
+local reply = {replid, log.gen, log.seq, oldest, recovered and 1 or 0, start}
 add_frames(reply, start, tonumber(ARGV[3]), tonumber(ARGV[4]))
 return reply

@@ -1,8 +1,8 @@
 """What Redis said ok to a moment ago.
 
 Under `appendfsync everysec`, and under asynchronous replication, Redis says ok before the message is safe. Whoever got
-that ok keeps the message until it is, and appends it again when Redis comes back as another process: what survived is a
-duplicate by its id, what was lost is there again. See docs/decisions/0020-redis-restarts.md.
+that ok keeps the message until it is, and appends it again when Redis comes back with another history: what survived
+is a duplicate by its id, what was lost is there again. See docs/decisions/0020-redis-restarts.md.
 """
 
 from __future__ import annotations
@@ -46,36 +46,39 @@ class Kept(NamedTuple):
 
 
 class Retained:
-    """The appends of the last `WINDOW_S` seconds, by the Redis process that has them. Times are monotonic seconds."""
+    """The appends of the last `WINDOW_S` seconds, by the replication id of the Redis that has them.
+
+    Times are monotonic seconds.
+    """
 
     def __init__(self, window_s: float = WINDOW_S, limit: int = LIMIT) -> None:
         self._window_s, self._limit = window_s, limit
         self._lock = Lock()
-        self._by_run: dict[str, deque[Kept]] = {}
+        self._by_replid: dict[str, deque[Kept]] = {}
 
     def __len__(self) -> int:
-        return sum(map(len, self._by_run.values()))
+        return sum(map(len, self._by_replid.values()))
 
-    def add(self, run: str, kept: Kept) -> None:
-        """`run` said ok to `kept`, so it lives, and what it has had for longer than the window is safe.
+    def add(self, replid: str, kept: Kept) -> None:
+        """`replid` said ok to `kept`, so it lives, and what it has had for longer than the window is safe.
 
         Over the limit the oldest one goes.
         """
         with self._lock:
-            of_run = self._of(run)
-            of_run.append(kept)
-            while of_run[0].at < kept.at - self._window_s:
-                of_run.popleft()
+            of_replid = self._of(replid)
+            of_replid.append(kept)
+            while of_replid[0].at < kept.at - self._window_s:
+                of_replid.popleft()
 
-    def take(self, run: str) -> list[Kept]:
-        """Everything that the process `run` had and that may be lost; it is no longer kept here."""
+    def take(self, replid: str) -> list[Kept]:
+        """Everything that the Redis `replid` had and that may be lost; it is no longer kept here."""
         with self._lock:
-            return list(self._by_run.pop(run, ()))
+            return list(self._by_replid.pop(replid, ()))
 
-    def put_back(self, run: str, kept: list[Kept]) -> None:
+    def put_back(self, replid: str, kept: list[Kept]) -> None:
         """Undo `take`."""
         with self._lock:
-            self._of(run).extendleft(reversed(kept))
+            self._of(replid).extendleft(reversed(kept))
 
-    def _of(self, run: str) -> deque[Kept]:
-        return self._by_run.setdefault(run, deque(maxlen=self._limit))
+    def _of(self, replid: str) -> deque[Kept]:
+        return self._by_replid.setdefault(replid, deque(maxlen=self._limit))

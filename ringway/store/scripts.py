@@ -38,10 +38,11 @@ class Call(NamedTuple):
 
 
 @cache
-def script(*files: str) -> Script:
-    """The script made of these files of this package, one after the other."""
+def script(*files: str, **constants: int) -> Script:
+    """The script made of the constants and of these files of this package, one after the other."""
     folder = resources.files(__package__)
-    text = "\n".join(folder.joinpath(name).read_text("utf-8") for name in files)
+    texts = [folder.joinpath(name).read_text("utf-8") for name in files]
+    text = "\n".join([*(f"local {name} = {value}" for name, value in constants.items()), *texts])
     return Script(text, sha1(text.encode(), usedforsecurity=False).hexdigest())
 
 
