@@ -4,23 +4,32 @@ because gevent's patching has to be the first thing their process does; here the
 
 from __future__ import annotations
 
+import json
 import os
 import sys
+from collections.abc import Callable, Sequence
 from importlib.metadata import version
+from typing import Any
 
 import click
 
+from . import operator
 from .options import (
     CALLABLE,
     HOSTS,
+    NAME,
     PORT,
     REDIS_URL,
     SECRET,
     Group,
+    cluster_option,
     count,
+    keys_option,
     option,
+    switch,
     urls,
 )
+from .servers import require_server_extra
 
 PASS_ON = {"ignore_unknown_options": True, "allow_extra_args": True}
 
@@ -31,7 +40,8 @@ lookup_option = option(
     help="The lookup service; several separated by commas.",
 )
 api_key_option = option("--api-key", type=SECRET, default=None, help="API key of the lookup's push and operator calls.")
-json_option = click.option("--json", "as_json", is_flag=True, help="The service's answer as JSON.")
+json_option = switch("--json", "as_json", help="The service's answer as JSON.")
+node_names = {"multiple": True, "default": (), "show_default": False, "metavar": "NODE"}
 
 
 @click.group(cls=Group)
@@ -41,8 +51,6 @@ def cli() -> None:
 
 
 def _exec(module: str, arguments: list[str]) -> None:
-    from .servers import require_server_extra
-
     require_server_extra()
     sys.stdout.flush()
     os.execv(sys.executable, [sys.executable, "-m", module, *arguments])
@@ -74,6 +82,98 @@ def dev(nodes: int, lookups: int, port: int, app: str | None, zookeeper: str | N
     from .dev import DevOptions, run
 
     return run(DevOptions(nodes, lookups, port, zookeeper, redis, app))
+
+
+@cli.command()
+@click.argument("uid")
+@lookup_option
+@switch("--explain", help="Also why: hash, virtual node, next candidates.")
+@option("--avoid", type=NAME, default=None, metavar="NODE", help="As a client asks that could not reach NODE.")
+@json_option
+def route(uid: str, lookup: Sequence[str], explain: bool, avoid: str | None, as_json: bool) -> None:
+    """Which node owns UID, and a URL that opens its WebSocket."""
+    api = operator.LookupApi(lookup)
+    answer = api.get("/route", uid=uid, avoid=avoid, explain="1" if explain else None)
+    _show(answer, as_json, operator.show_route)
+
+
+@cli.command()
+@lookup_option
+@switch("--watch", help="Go on: one line for each new ring, until Ctrl-C.")
+@json_option
+def ring(lookup: Sequence[str], watch: bool, as_json: bool) -> None:
+    """The ring as it is: nodes, states, shares, sessions."""
+    api = operator.LookupApi(lookup)
+    document, nodes = api.get("/ring"), api.get("/nodes")
+    _show(document, as_json, lambda ring: operator.show_ring(ring, nodes["nodes"]))
+    if watch:
+        for line in operator.watch(api, document):
+            click.echo(line)
+
+
+@cli.command()
+@lookup_option
+@option("--add", type=NAME, help="A node that would join; may be repeated.", **node_names)
+@option("--remove", type=NAME, help="A node that would leave; may be repeated.", **node_names)
+@option("--vnodes", type=count(1, 4096), default="256", help="Weight of the added nodes.")
+@json_option
+def preview(lookup: Sequence[str], add: Sequence[str], remove: Sequence[str], vnodes: int, as_json: bool) -> None:
+    """What a change of nodes would move, without doing it."""
+    api = operator.LookupApi(lookup)
+    answer = api.get("/ring/preview", add=",".join(add) or None, remove=",".join(remove) or None, vnodes=vnodes)
+    _show(answer, as_json, operator.show_preview)
+
+
+@cli.command()
+@click.argument("node_id", metavar="NODE")
+@lookup_option
+@api_key_option
+def drain(node_id: str, lookup: Sequence[str], api_key: str | None) -> None:
+    """Move all sessions of NODE to the other nodes; then its process exits."""
+    for line in operator.drain(operator.LookupApi(lookup, api_key), node_id):
+        click.echo(line)
+
+
+@cli.command()
+@click.argument("uid")
+@click.argument("text")
+@lookup_option
+@api_key_option
+@switch("--volatile", help="Only to who is connected now; not kept.")
+def send(uid: str, text: str, lookup: Sequence[str], api_key: str | None, volatile: bool) -> None:
+    """Send TEXT to UID from a back end; durable, so an absent user gets it later."""
+    api = operator.LookupApi(lookup, api_key)
+    answer = api.call("POST", "/send", json=operator.message(uid, text, volatile=volatile))
+    click.echo(json.dumps(answer))
+
+
+@cli.command()
+@click.argument("uid")
+@lookup_option
+def listen(uid: str, lookup: Sequence[str]) -> None:
+    """Be UID: print what it gets, one message a line, until Ctrl-C."""
+    operator.listen(list(lookup), uid, click.echo)
+
+
+@cli.command()
+@lookup_option
+@option("--zookeeper", type=HOSTS, default=None, help="Look into ZooKeeper too.")
+@option("--redis", type=REDIS_URL, default=None, help="Look into Redis too.")
+@cluster_option
+@keys_option
+def doctor(lookup: Sequence[str], **servers: Any) -> int:
+    """Which ring does each part see? Exit code 1 if they disagree."""
+    from . import doctor as examination
+
+    if servers["zookeeper"] or servers["redis"]:
+        require_server_extra()
+    views = examination.examine(examination.Servers(lookup, **servers))
+    click.echo(examination.report(views))
+    return 1 if examination.diagnose(views) else 0
+
+
+def _show(answer: dict[str, Any], as_json: bool, text: Callable[[dict[str, Any]], str]) -> None:
+    click.echo(json.dumps(answer, indent=2, ensure_ascii=False) if as_json else text(answer))
 
 
 def main() -> None:

@@ -5,14 +5,16 @@ from __future__ import annotations
 import json
 import time
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
+from urllib.parse import quote
 
 import httpx
 
 from .core.errors import RingwayError
 
 TIMEOUT_S = 10.0
+POLL_S = 0.5
 
 
 class LookupFailed(RingwayError):
@@ -131,6 +133,53 @@ def ring_change(old: dict[str, Any] | None, new: dict[str, Any], moved: float | 
     return f"{time.strftime('%H:%M:%S')} ring {new['gen']}.{new['epoch']}: {what}; {active} active{share}"
 
 
+def show_preview(answer: dict[str, Any]) -> str:
+    """Shares before and after, and what would move."""
+    fields = ("id", "vnodes", "share_before", "share_after", "sessions_before", "sessions_after")
+    rows = [[percent(node[f]) if f.startswith("share") else node[f] for f in fields] for node in answer["nodes"]]
+    share, moved, sessions = percent(answer["moved_share"]), answer["sessions_moved"], answer["sessions"]
+    would = f"{share} of all users, {moved} of {sessions} sessions would move"
+    head = f"from ring {answer['gen']}.{answer['epoch']}: {would}"
+    return "\n".join([head, table(["node", "vnodes", "share", "then", "sessions", "then"], rows)])
+
+
+def watch(api: LookupApi, document: dict[str, Any]) -> Iterator[str]:
+    """One line for each new ring, for as long as the lookup sends events."""
+    for event, data in api.events():
+        if event == "ring" and (data["gen"], data["epoch"]) > (document["gen"], document["epoch"]):
+            yield ring_change(document, data, data.get("moved_share"))
+            document = data
+
+
+def drain(api: LookupApi, node_id: str) -> Iterator[str]:
+    """Ask for the drain, then say how many sessions are left until the node is gone."""
+    said = api.call("POST", f"/nodes/{quote(node_id, safe='')}/drain")
+    yield f"{node_id} was {said['was']} and is draining"
+    left = None
+    while (node := _node(api, node_id)) is not None:
+        if (sessions := node.get("sessions")) != left:
+            left = sessions
+            yield f"{time.strftime('%H:%M:%S')} {node_id} {node['state']}, {left} sessions left"
+        time.sleep(POLL_S)
+    yield f"{node_id} has left the ring"
+
+
+def _node(api: LookupApi, node_id: str) -> dict[str, Any] | None:
+    return next((node for node in api.get("/nodes")["nodes"] if node["id"] == node_id), None)
+
+
 def message(uid: str, text: str, *, volatile: bool) -> dict[str, Any]:
     """The body of `POST /send` for a text, with an id of its own so that a repetition is known as one."""
     return {"to": uid, "body": text, "id": uuid.uuid4().hex} | ({"volatile": True} if volatile else {})
+
+
+def listen(lookups: Sequence[str], uid: str, say: Callable[[str], object]) -> None:
+    """Be `uid` and print each message, until Ctrl-C. Raises ClientError when the cluster refuses."""
+    from .client_sdk import Client
+
+    with Client(lookups, uid, on_state=lambda state, why: say(f"# {state}{f': {why}' if why else ''}")) as client:
+        try:
+            for message in client:
+                say(f"{message.from_ or '(back end)'}: {json.dumps(message.body, ensure_ascii=False)}")
+        except KeyboardInterrupt:
+            say("# closing")

@@ -33,7 +33,7 @@ else:
 F = TypeVar("F", bound=Callable[..., Any])
 
 PREFIX = "RINGWAY_"
-REDIS_SCHEMES = ("redis", "rediss", "redis+cluster", "redis+sentinel", "unix")
+REDIS_SCHEMES = ("redis", "rediss", "redis+cluster", "rediss+cluster", "redis+sentinel", "rediss+sentinel")
 LOG_LEVELS = ("debug", "info", "warning", "error")
 
 
@@ -141,7 +141,11 @@ def choice(*values: str) -> Checked:
 
 PORT = Checked("port", "must be a port number, 0 (any free one) to 65535", count(0, 65535)._parse)
 HOST = Checked("host", "must be a host name or address, without port", _matching(r"[A-Za-z0-9.:_-]+"))
-NAME = Checked("name", "must be 1 to 64 of A-Z a-z 0-9 . _ -", _matching(r"[A-Za-z0-9._-]{1,64}"))
+NAME = Checked(
+    "name",
+    "must be 1 to 64 of A-Z a-z 0-9 . _ - and start with a letter or digit",
+    _matching(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}"),
+)
 HOSTS = Checked("hosts", "must be host:port, several separated by commas", _hosts)
 HTTP_URL = Checked("url", "must be a URL that starts with http:// or https://", _url("http", "https"))
 WS_URL = Checked("url", "must be a URL that starts with ws:// or wss://", _url("ws", "wss"))
@@ -165,18 +169,18 @@ def urls(*schemes: str) -> Checked:
     return Checked("urls", rule, lambda value: tuple(parse(part.strip()) for part in value.split(",")))
 
 
-def option(flag: str, *, type: click.ParamType[Any], help: str, **attrs: Any) -> Callable[[F], F]:
+def option(flag: str, *names: str, type: click.ParamType[Any], help: str, **attrs: Any) -> Callable[[F], F]:
     """`click.option` whose variable is RINGWAY_ and the flag's name; `--zookeeper-ca` is RINGWAY_ZOOKEEPER_CA."""
     variable = PREFIX + flag.removeprefix("--").split("/")[0].replace("-", "_").upper()
     shown: dict[str, Any] = {"envvar": variable, "show_envvar": True, "show_default": True}
     shown["metavar"] = type.name.upper()
-    return click.option(flag, type=type, help=help, **(shown | attrs))
+    return click.option(flag, *names, type=type, help=help, **(shown | attrs))
 
 
-def switch(flag: str, *, help: str, **attrs: Any) -> Callable[[F], F]:
+def switch(flag: str, *names: str, help: str, **attrs: Any) -> Callable[[F], F]:
     """An option without a value: `--flag`, or RINGWAY_FLAG=1."""
     variable = PREFIX + flag.removeprefix("--").split("/")[0].replace("-", "_").upper()
-    return click.option(flag, is_flag=True, envvar=variable, show_envvar=True, help=help, **attrs)
+    return click.option(flag, *names, is_flag=True, envvar=variable, show_envvar=True, help=help, **attrs)
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,26 +201,33 @@ class Common:
     log_level: str
 
 
-_COMMON = (
-    option("--zookeeper", type=HOSTS, required=True, help="ZooKeeper servers."),
-    option("--redis", type=REDIS_URL, required=True, help="Redis."),
-    option("--cluster", type=NAME, default="default", help="Name; several clusters may share the servers."),
-    option(
+_COMMON = {
+    "zookeeper": option("--zookeeper", type=HOSTS, required=True, help="ZooKeeper servers."),
+    "redis": option("--redis", type=REDIS_URL, required=True, help="Redis."),
+    "cluster": option(
+        "--cluster", type=NAME, default="default", help="Name; several clusters may share the servers."
+    ),
+    "keys": option(
         "--keys",
         type=KEYS,
         default=DEVELOPMENT_KEYS,
         show_default="a development key that everybody knows",
         help="Keys that sign tickets and ring documents: the first signs, all verify.",
     ),
-    option("--alg", type=choice("xxh64-v1", "blake2b-keyed-v1"), default="xxh64-v1", help="Rule of the ring."),
-    option("--hash-key", type=SECRET, default=None, help="Key of blake2b-keyed-v1."),
-    option("--zookeeper-timeout", type=number(1, 600, "seconds"), default="10", help="ZooKeeper session time-out."),
-    option("--zookeeper-ca", type=FILE, default=None, help="CA file; set = TLS to ZooKeeper."),
-    option("--zookeeper-cert", type=FILE, default=None, help="Client certificate for ZooKeeper."),
-    option("--zookeeper-key", type=FILE, default=None, help="Key of the client certificate."),
-    option("--zookeeper-digest", type=SECRET, default=None, help="user:password; znodes get a digest ACL of it."),
-    option("--log-level", type=choice(*LOG_LEVELS), default="info", help="Least severe level that is logged."),
-)
+    "alg": option("--alg", type=choice("xxh64-v1", "blake2b-keyed-v1"), default="xxh64-v1", help="Rule of the ring."),
+    "hash_key": option("--hash-key", type=SECRET, default=None, help="Key of blake2b-keyed-v1."),
+    "zookeeper_timeout": option(
+        "--zookeeper-timeout", type=number(1, 600, "seconds"), default="10", help="ZooKeeper session time-out."
+    ),
+    "zookeeper_ca": option("--zookeeper-ca", type=FILE, default=None, help="CA file; set = TLS to ZooKeeper."),
+    "zookeeper_cert": option("--zookeeper-cert", type=FILE, default=None, help="Client certificate for ZooKeeper."),
+    "zookeeper_key": option("--zookeeper-key", type=FILE, default=None, help="Key of the client certificate."),
+    "zookeeper_digest": option(
+        "--zookeeper-digest", type=SECRET, default=None, help="user:password; znodes get a digest ACL of it."
+    ),
+    "log_level": option("--log-level", type=choice(*LOG_LEVELS), default="info", help="Least level that is logged."),
+}
+cluster_option, keys_option = _COMMON["cluster"], _COMMON["keys"]
 
 
 def common_options(command: F) -> F:
@@ -229,7 +240,7 @@ def common_options(command: F) -> F:
             raise ConfigError("RINGWAY_HASH_KEY", "", f"must be set with RINGWAY_ALG={common.alg}")
         return command(*args, common=common, **values)
 
-    return functools.reduce(lambda inner, add: add(inner), reversed(_COMMON), with_common)  # type: ignore[return-value]
+    return functools.reduce(lambda inner, add: add(inner), reversed(_COMMON.values()), with_common)  # type: ignore[return-value]
 
 
 class OneLineErrors(click.Command):

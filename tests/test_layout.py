@@ -12,7 +12,8 @@ import pytest
 ROOT = Path(__file__).parent.parent
 FOLDERS = ("ringway", "zookeeper", "lookup_service", "ws_server", "client_sdk")
 SOURCES = sorted(path for folder in FOLDERS for path in (ROOT / folder).rglob("*.py"))
-IMPURE = {"socket", "time", "threading", "os", "asyncio", "selectors", "subprocess", "gevent", "kazoo", "redis", "flask"}
+CLOCKS = {"socket", "time", "threading", "os", "asyncio", "selectors", "subprocess"}
+IMPURE = CLOCKS | {"gevent", "kazoo", "redis", "flask"}
 SERVER_ONLY = {"gevent", "kazoo", "redis", "flask", "flask_sock", "granian", "xxhash", "jwt", "prometheus_client"}
 
 
@@ -59,7 +60,7 @@ def test_only_a_main_patches_and_first_of_all(path: Path) -> None:
     if path.name != "__main__.py":
         assert not patches
     elif patches:
-        first = [line for _, line in imports(path) if _ != "__future__"][0]
+        first = next(line for _, line in imports(path) if _ != "__future__")
         assert "gevent" in path.read_text().splitlines()[first - 1]
 
 

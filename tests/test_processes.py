@@ -14,7 +14,7 @@ import pytest
 
 from ringway.core.errors import RingwayError
 from ringway.processes import Child, NotReady, Processes
-from tests.harness.cluster import eventually
+from tests.harness.waiting import wait_until
 
 SLEEPER = [sys.executable, "-c", "import signal; print('ready pid', flush=True); signal.pause()"]
 STUBBORN = [
@@ -79,8 +79,8 @@ def test_the_end_of_a_child_is_told_and_takes_its_own_children_along() -> None:
         grandchild = int(child.wait_line(r"ready (\d+)", 10.0)[1])
         child.send(signal.SIGKILL)
         assert child.wait(10.0)
-        eventually(lambda: gone(grandchild))
-        eventually(lambda: ended == [child])
+        wait_until(lambda: gone(grandchild))
+        wait_until(lambda: ended == [child])
 
 
 def test_kill_9_of_the_parent_leaves_no_process(tmp_path: Path) -> None:
@@ -96,4 +96,4 @@ def test_kill_9_of_the_parent_leaves_no_process(tmp_path: Path) -> None:
         assert parent.stdout is not None
         child, grandchild = map(int, parent.stdout.readline().split())
         os.kill(parent.pid, signal.SIGKILL)
-        eventually(lambda: gone(child) and gone(grandchild))
+        wait_until(lambda: gone(child) and gone(grandchild))

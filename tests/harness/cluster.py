@@ -10,34 +10,20 @@ from __future__ import annotations
 import os
 import signal
 import tempfile
-import time
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import Any, TypeVar
+from typing import Any
 
 import httpx
 
 from ringway.processes import Child, Processes
 from ringway.servers import LOOKUP_READY, NODE_READY, READY_TIMEOUT_S, start_lookup, start_node
+from tests.harness.waiting import wait_until
 
-T = TypeVar("T")
-
-
-def eventually(probe: Callable[[], T], timeout_s: float = 20.0, interval_s: float = 0.05, what: str = "") -> T:
-    """Call `probe` until its answer is true; gives that answer. Raises AssertionError with the last one."""
-    deadline = time.monotonic() + timeout_s
-    while True:
-        try:
-            answer: Any = probe()
-        except (httpx.HTTPError, OSError) as error:
-            answer = error
-        if answer and not isinstance(answer, BaseException):
-            return answer  # type: ignore[no-any-return]
-        if time.monotonic() > deadline:
-            raise AssertionError(f"{what or probe} not so within {timeout_s:g} s; last: {answer!r}")
-        time.sleep(interval_s)
+NOT_YET = (httpx.HTTPError, OSError)
 
 
 class Server:
@@ -158,8 +144,14 @@ class Cluster:
         if error is not None:
             self.print_logs()
 
-    def add_node(self, node_id: str | None = None, *, vnodes: int | None = None, wait: bool = True,
-                 env: Mapping[str, str] | None = None) -> NodeServer:
+    def add_node(
+        self,
+        node_id: str | None = None,
+        *,
+        vnodes: int | None = None,
+        wait: bool = True,
+        env: Mapping[str, str] | None = None,
+    ) -> NodeServer:
         """Start one more node; with `wait`, return when every lookup's ring has it as active."""
         node_id = node_id or f"node-{len(self.nodes) + 1}"
         extra = {"RINGWAY_VNODES": str(vnodes)} if vnodes else {}
@@ -203,12 +195,18 @@ class Cluster:
     def wait_active(self, node_ids: set[str], timeout_s: float = 30.0) -> None:
         """Wait until every live lookup's ring has these nodes as active members."""
         for lookup in filter(lambda server: server.alive, self.lookups):
-            eventually(lambda at=lookup: node_ids <= self.active(at), timeout_s, what=f"{node_ids} active")  # type: ignore[misc]
+            wait_until(partial(self._has, lookup, node_ids), timeout_s, f"{node_ids} active", ignore=NOT_YET)
 
     def wait_gone(self, node_id: str, timeout_s: float = 30.0) -> None:
         """Wait until no live lookup's ring has this node as an active member."""
         for lookup in filter(lambda server: server.alive, self.lookups):
-            eventually(lambda at=lookup: node_id not in self.active(at), timeout_s, what=f"{node_id} gone")  # type: ignore[misc]
+            wait_until(partial(self._lacks, lookup, node_id), timeout_s, f"{node_id} gone", ignore=NOT_YET)
+
+    def _has(self, lookup: LookupServer, node_ids: set[str]) -> bool:
+        return node_ids <= self.active(lookup)
+
+    def _lacks(self, lookup: LookupServer, node_id: str) -> bool:
+        return node_id not in self.active(lookup)
 
     def print_logs(self, lines: int = 40) -> None:
         """The end of each process's log, for pytest to show with the failure."""

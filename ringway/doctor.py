@@ -1,0 +1,178 @@
+"""`ringway doctor`: which ring does each part see, and who disagrees with whom.
+
+ZooKeeper's document is what counts, for it has the one fenced writer; without it the newest document that anybody has.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import httpx
+
+from .core.errors import DocumentError, InvalidInput, Unavailable
+from .core.keys import KeyRing
+from .core.members import NodeRecord, RingDocument, Version
+from .operator import TIMEOUT_S, table
+
+if TYPE_CHECKING:
+    from .zookeeper.client import ZooKeeper
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """What one part sees. `problem` says why there is no version, or what else is wrong with the part."""
+
+    part: str
+    version: Version | None = None
+    checksum: str = ""
+    problem: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """A part that disagrees, and why that matters."""
+
+    part: str
+    text: str
+
+
+def diagnose(views: Sequence[View]) -> list[Finding]:
+    """Who disagrees. Pure: the same views give the same findings."""
+    seen = [view for view in views if view.version is not None]
+    findings = [Finding(view.part, view.problem) for view in views if view.problem]
+    if not seen:
+        return [*findings, Finding("cluster", "nobody has a ring document; is a lookup running, and an active node?")]
+    truth = next((view for view in seen if view.part == "zookeeper"), None) or max(seen, key=_age)
+    return findings + [finding for view in seen if (finding := _compare(view, truth))]
+
+
+def _age(view: View) -> Version:
+    return view.version or Version(0, 0)
+
+
+def _compare(view: View, truth: View) -> Finding | None:
+    if view.version == truth.version:
+        if view.checksum == truth.checksum:
+            return None
+        what = f"ring {_dotted(view)} as {truth.part}, but other members (checksum {view.checksum[:12]})"
+        return Finding(view.part, f"ALARM: the same {what}")
+    if _age(view) < _age(truth):
+        return Finding(view.part, f"is behind: ring {_dotted(view)}, {truth.part} has {_dotted(truth)}")
+    return Finding(view.part, f"is ahead of {truth.part}: ring {_dotted(view)}; was ZooKeeper wiped or restored?")
+
+
+def _dotted(view: View) -> str:
+    return "-" if view.version is None else str(view.version)
+
+
+def report(views: Sequence[View]) -> str:
+    """All views as a table, then the findings."""
+    rows = [[view.part, _dotted(view), view.checksum[:12] or "-", view.problem or "ok"] for view in views]
+    findings = diagnose(views)
+    verdict = [f"{finding.part}: {finding.text}" for finding in findings] or ["all parts agree"]
+    return "\n".join([table(["part", "ring", "checksum", "says"], rows), "", *verdict])
+
+
+@dataclass(frozen=True, slots=True)
+class Servers:
+    """Where to look. `zookeeper` and `redis` are None where only the lookups can be asked."""
+
+    lookups: Sequence[str]
+    zookeeper: str | None
+    redis: str | None
+    cluster: str
+    keys: KeyRing
+
+
+def examine(servers: Servers) -> list[View]:
+    """Ask every part. The nodes are those that the answers name."""
+    nodes: dict[str, str] = {}
+    views = []
+    if servers.zookeeper:
+        views.append(_zookeeper_view(servers.zookeeper, servers, nodes))
+    if servers.redis:
+        views.append(_redis_view(servers.redis, servers))
+    views += [_lookup_view(f"lookup {url}", url, nodes) for url in servers.lookups]
+    return views + [_http_view(f"node {node_id}", f"{http}/readyz") for node_id, http in sorted(nodes.items())]
+
+
+def _signed(part: str, data: bytes, keys: KeyRing) -> View:
+    try:
+        document = RingDocument.parse(data, keys)
+    except DocumentError as error:
+        return View(part, problem=f"{error}; is RINGWAY_KEYS that of the cluster?")
+    return View(part, document.version, document.checksum)
+
+
+def _zookeeper_view(hosts: str, servers: Servers, nodes: dict[str, str]) -> View:
+    from kazoo.exceptions import KazooException, NoNodeError
+
+    from .zookeeper.client import ZooKeeper
+
+    zk = ZooKeeper(hosts, cluster=servers.cluster)
+    try:
+        if not zk.start(TIMEOUT_S):
+            return View("zookeeper", problem=f"{hosts} cannot be reached")
+        nodes |= _registered(zk)
+        data, _ = zk.client.get(zk.path("ring"))
+    except NoNodeError:
+        return View("zookeeper", problem=f"has no ring of cluster {servers.cluster!r}")
+    except (KazooException, InvalidInput) as error:
+        return View("zookeeper", problem=f"{type(error).__name__}: {error}")
+    finally:
+        zk.stop()
+    return _signed("zookeeper", data, servers.keys)
+
+
+def _registered(zk: ZooKeeper) -> dict[str, str]:
+    """HTTP bases by id of the nodes that are registered, whether in the ring or not."""
+    names = zk.client.get_children(zk.path("nodes"))
+    records = [NodeRecord.parse(zk.client.get(zk.path("nodes", name))[0]) for name in names]
+    return {record.id: record.http for record in records}
+
+
+def _redis_view(url: str, servers: Servers) -> View:
+    from .store.client import connect
+    from .store.keys import Keys
+    from .store.ring_mirror import RingMirror
+
+    try:
+        data = RingMirror(connect(url), Keys(servers.cluster)).load()
+    except Unavailable as error:
+        return View("redis", problem=str(error))
+    if data is None:
+        return View("redis", problem=f"has no ring of cluster {servers.cluster!r}")
+    return _signed("redis", data, servers.keys)
+
+
+def _lookup_view(part: str, url: str, nodes: dict[str, str]) -> View:
+    """A lookup's ring; the members' addresses go into `nodes`."""
+    answer = _get(f"{url}/ring")
+    if isinstance(answer, str):
+        return View(part, problem=answer)
+    nodes |= {member["id"]: member["http"] for member in answer.get("members", [])}
+    return _view(part, answer)
+
+
+def _http_view(part: str, url: str) -> View:
+    answer = _get(url)
+    return View(part, problem=answer) if isinstance(answer, str) else _view(part, answer)
+
+
+def _view(part: str, answer: Mapping[str, Any]) -> View:
+    if "epoch" not in answer:
+        return View(part, problem=str(answer.get("message") or "has no ring yet"))
+    problem = "cannot reach ZooKeeper: its ring is stale" if answer.get("stale") else ""
+    return View(part, Version(answer["gen"], answer["epoch"]), str(answer["checksum"]), problem)
+
+
+def _get(url: str) -> dict[str, Any] | str:
+    """The JSON of an answer, whatever its status; or what is wrong, in words."""
+    try:
+        return dict(httpx.get(url, timeout=TIMEOUT_S).json())
+    except httpx.HTTPError as error:
+        return f"does not answer ({error or type(error).__name__})"
+    except ValueError:
+        return "answers something that is not JSON"
