@@ -1,0 +1,348 @@
+"""`AsyncClient`: the client for asyncio. One task a connection, one timer a client; thousands fit in a process."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
+from typing import Any
+
+import orjson
+from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import ConnectionClosed, WebSocketException
+from websockets.typing import Subprotocol
+
+from ringway.core.errors import ClientError, ConnectFailed
+from ringway.core.frames import SUBPROTOCOL
+
+from .base import ACK_EVERY_S, CLOSE_TIMEOUT_S, BaseClient, log
+from .conversation import PING, Held, Message
+from .events import BROKEN, Close, Connect, Event, Lost, Resolve, Start, Timer, Wait, Welcome
+from .liveness import DEFAULT_PING_S, Liveness
+from .machine import State
+from .receipts import AsyncReceipt
+from .resolver import AsyncResolver, AsyncToken, tls
+
+
+class _Connection:
+    """One WebSocket and what waits to be written on it."""
+
+    __slots__ = ("inbox", "liveness", "outgoing", "stamp", "task", "writer", "ws")
+
+    def __init__(self, stamp: int) -> None:
+        self.stamp = stamp
+        self.ws: ClientConnection | None = None
+        self.task: asyncio.Task[None] | None = None
+        self.writer: asyncio.Task[None] | None = None
+        self.outgoing: deque[str] = deque()
+        self.inbox: dict[str, Any] = {}
+        self.liveness = Liveness(0.0, 0.0)
+
+    async def write_all(self) -> None:
+        try:
+            while self.ws is not None and self.outgoing:
+                await self.ws.send(self.outgoing.popleft())
+        except ConnectionClosed:  # the reader sees it too and reports it; what needs an ok is in the outbox
+            self.outgoing.clear()
+
+
+class AsyncClient(BaseClient[AsyncReceipt]):
+    """A client of a ringway cluster, for asyncio. The options are those of BaseClient, and `token`.
+
+    ::
+
+        async with AsyncClient("http://127.0.0.1:8080", "alice") as client:
+            await client.send("bob", {"text": "hello"})
+            async for message in client:
+                print(message.from_, message.body)
+
+    `token` goes to the lookup as a bearer token; a callable, plain or async, is asked before each route. `on_message`
+    may be async too; the next message waits for it.
+    """
+
+    _receipt_type = AsyncReceipt
+
+    def __init__(
+        self, lookup: str | Iterable[str], uid: str, *, token: AsyncToken | None = None, **options: Any
+    ) -> None:
+        super().__init__(lookup, uid, **options)
+        self._token = token
+        self._async_callback = inspect.iscoroutinefunction(self._on_message)
+        self._resolver: AsyncResolver | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._connections: dict[int, _Connection] = {}
+        self._pending: dict[int, asyncio.TimerHandle | asyncio.Task[None]] = {}  # waits and routes under way, by stamp
+        self._live: _Connection | None = None
+        self._timers: dict[str, asyncio.TimerHandle] = {}
+        self._messages: deque[Message] = deque()
+        self._arrived, self._room, self._settled = asyncio.Event(), asyncio.Event(), asyncio.Event()
+        self._handed: Message | None = None
+
+    async def connect(self, wait: bool = True, timeout: float | None = 30.0) -> None:
+        """Start; with `wait`, return when a node said welcome.
+
+        Raises:
+            RouteRefused, ClosedByServer: it stopped for good.
+            ConnectFailed: not within `timeout` seconds; the client goes on trying until it is closed.
+            ClientClosed
+        """
+        if self.state is State.IDLE:
+            self._resolver = AsyncResolver(self.uid, self._token, self._route_timeout_s, self._ssl)
+            self._feed(Start())
+        if wait:
+            try:
+                await asyncio.wait_for(self._settled.wait(), timeout)
+            except TimeoutError:
+                raise ConnectFailed(", ".join(self.lookups), str(self._cause or f"nothing in {timeout} s")) from None
+        if self.state is State.CLOSED:
+            raise self._ended()
+
+    async def receive(self, timeout: float | None = None) -> Message:
+        """The next message; the one before it counts as done.
+
+        Raises TimeoutError, and when there will be no more: ClientClosed, ClosedByServer, RouteRefused.
+        """
+        handed, self._handed = self._handed, None
+        if handed is not None and self._auto_ack:
+            self.ack(handed)
+        while not self._messages:
+            if self.state is State.CLOSED:
+                raise self._ended()
+            self._arrived.clear()
+            await asyncio.wait_for(self._arrived.wait(), timeout)
+        self._handed = self._messages.popleft()
+        self._room.set()
+        return self._handed
+
+    async def __aiter__(self) -> AsyncIterator[Message]:
+        """Messages until close(). Raises the error if the server ended it."""
+        while True:
+            try:
+                message = await self.receive()
+            except ClientError:
+                if self._error is not None:
+                    raise
+                return
+            yield message
+
+    async def flush(self, timeout: float | None = 5.0) -> None:
+        """Until everything sent so far has its answer. Raises TimeoutError."""
+        async with asyncio.timeout(timeout):
+            for entry in self._talk.outbox.entries():
+                await entry.receipt.wait(None)
+
+    async def close(self) -> None:
+        """Stop for good. What has no ok fails with ClientClosed; `flush` first to wait for it."""
+        if self.state is not State.CLOSED:
+            self._due_acks()
+            if self._live is not None and self._live.writer is not None:
+                await asyncio.wait([self._live.writer], timeout=CLOSE_TIMEOUT_S)
+            self._feed(Close())
+        tasks = self._tasks - {asyncio.current_task()}
+        if tasks:
+            await asyncio.wait(tasks, timeout=2 * CLOSE_TIMEOUT_S)
+
+    async def __aenter__(self) -> AsyncClient:
+        try:
+            await self.connect()
+        except BaseException:
+            await self.close()
+            raise
+        return self
+
+    async def __aexit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        try:
+            if kind is None and self.state in (State.OPEN, State.MOVING):
+                await self.flush()
+        except TimeoutError:
+            log.warning("%s: closing with %d messages that have no ok", self.uid, len(self._talk.outbox))
+        finally:
+            await self.close()
+
+    # The machine's actions.
+
+    def _post(self, event: Event) -> None:
+        self._feed(event)
+
+    def _resolve(self, action: Resolve) -> None:
+        self._pending[action.stamp] = self._spawn(self._route(action))
+
+    async def _route(self, action: Resolve) -> None:
+        assert self._resolver is not None  # made by connect(), before the first Resolve
+        event = await self._resolver.resolve(self.lookups[action.lookup], action)
+        self._pending.pop(action.stamp, None)
+        self._feed(event)
+
+    def _wait(self, action: Wait) -> None:
+        def over() -> None:
+            self._pending.pop(action.stamp, None)
+            self._feed(Timer(action.stamp))
+
+        self._pending[action.stamp] = asyncio.get_running_loop().call_later(action.delay_s, over)
+
+    def _connect(self, action: Connect) -> None:
+        connection = self._connections[action.stamp] = _Connection(action.stamp)
+        connection.task = self._spawn(self._run(connection, self._talk.url(action.url)))
+
+    def _adopt(self, stamp: int) -> None:
+        self._live = connection = self._connections[stamp]
+        self._retries = 0
+        texts, gap = self._talk.opened(connection.inbox)
+        self._write(texts)
+        self._flush_writes()
+        if gap is not None:
+            self._report(gap)
+        if (watch := self._timers.pop("watch", None)) is not None:
+            watch.cancel()
+        self._watch()
+
+    def _drop(self, stamp: int) -> None:
+        connection, pending = self._connections.get(stamp), self._pending.pop(stamp, None)
+        if pending is not None:
+            pending.cancel()
+        if connection is not None and connection.ws is not None:
+            self._spawn(connection.ws.close())  # its reader goes on until the close is answered
+        elif connection is not None and connection.task is not None:
+            connection.task.cancel()
+
+    def _changed(self, state: State, cause: ClientError | None) -> None:
+        if state is State.CLOSED:
+            self._end()
+        if state in (State.OPEN, State.MOVING, State.CLOSED):
+            self._settled.set()
+        else:
+            self._settled.clear()
+        self._tell(self._on_state, state, cause)
+
+    def _end(self) -> None:
+        for timer in self._timers.values():
+            timer.cancel()
+        self._timers.clear()
+        self._talk.end(self._ended())
+        self._arrived.set()
+        self._room.set()
+        if self._resolver is not None:
+            self._spawn(self._resolver.close())
+
+    # A connection's life.
+
+    async def _run(self, connection: _Connection, url: str) -> None:
+        code, reason = BROKEN, ""
+        try:
+            ws = await self._open(connection, url)
+            async for text in ws:
+                connection.liveness.heard(asyncio.get_running_loop().time())
+                for happening in self._hear(connection.stamp, text):
+                    if isinstance(happening, Message):
+                        await self._deliver(happening)
+                    elif isinstance(happening, Held):
+                        self._later("retry", self._retry_delay_s, self._again)
+                    else:
+                        self._report(happening)
+            code, reason = ws.close_code or BROKEN, ws.close_reason or ""
+        except ConnectionClosed as error:
+            code, reason = (error.rcvd.code, error.rcvd.reason) if error.rcvd else (BROKEN, str(error))
+        except (OSError, TimeoutError, WebSocketException, ValueError, KeyError) as error:
+            reason = f"{type(error).__name__}: {error}"
+        finally:
+            del self._connections[connection.stamp]
+            if connection.ws is not None and connection.ws.close_code is None:
+                self._spawn(connection.ws.close())
+        self._over(connection, code, reason)
+
+    async def _open(self, connection: _Connection, url: str) -> ClientConnection:
+        """Until the welcome. Raises OSError, TimeoutError, WebSocketException; KeyError or ValueError for nonsense."""
+        async with asyncio.timeout(self._open_timeout_s):
+            connection.ws = ws = await connect(
+                url, subprotocols=[Subprotocol(SUBPROTOCOL)], compression=None, ping_interval=None, open_timeout=None,
+                close_timeout=CLOSE_TIMEOUT_S, ssl=(self._ssl or tls()) if url.startswith("wss:") else None,
+            )
+            frame: dict[str, Any] = {}
+            while frame.get("t") != "welcome":
+                frame = orjson.loads(await ws.recv())
+        connection.inbox = frame.get("inbox") or {}
+        now = asyncio.get_running_loop().time()
+        connection.liveness = Liveness(float(frame.get("ping_s") or DEFAULT_PING_S), now)
+        self._feed(Welcome(connection.stamp, frame["node"], frame["gen"], frame["epoch"], frame.get("resume", "")))
+        return ws
+
+    def _over(self, connection: _Connection, code: int, reason: str) -> None:
+        if connection is self._live:
+            self._live = None
+            self._talk.lost(code)
+        self._feed(Lost(connection.stamp, code, reason))
+
+    async def _deliver(self, message: Message) -> None:
+        if self._on_message is not None and not self._async_callback:
+            self._tell(self._on_message, message)
+            self._done(message)
+            return
+        while len(self._messages) >= self._inbox_limit and self.state is not State.CLOSED:
+            self._room.clear()
+            await self._room.wait()
+        self._messages.append(message)
+        if self._on_message is None:
+            self._arrived.set()
+        elif len(self._messages) == 1:
+            self._spawn(self._dispatch())
+
+    async def _dispatch(self) -> None:
+        """Runs the async callback, one message at a time; a message leaves the queue when its callback is done."""
+        assert self._on_message is not None
+        while self._messages:
+            message = self._messages[0]
+            try:
+                await self._on_message(message)
+            except Exception:  # noqa: BLE001 - the application's code may raise anything
+                log.exception("%s: on_message failed for %s %s", self.uid, message.ch, message.id)
+            self._messages.popleft()
+            self._room.set()
+            self._done(message)
+
+    def _done(self, message: Message) -> None:
+        if self._auto_ack:
+            self.ack(message)
+
+    # Small things.
+
+    def _write(self, texts: list[str]) -> None:
+        if self._live is not None:
+            self._live.outgoing.extend(texts)
+
+    def _flush_writes(self) -> None:
+        live = self._live
+        if live is not None and live.outgoing and (live.writer is None or live.writer.done()):
+            live.writer = self._spawn(live.write_all())
+
+    def _ack_soon(self) -> None:
+        self._later("ack", lambda: ACK_EVERY_S, self._due_acks)
+
+    def _watch(self) -> None:
+        """Ping a silent node, give up a dead one. Starts anew with each connection."""
+        connection = self._live
+        if connection is None or connection.ws is None:
+            return
+        now = asyncio.get_running_loop().time()
+        if connection.liveness.dead(now):
+            connection.ws.transport.abort()
+            return
+        if connection.liveness.ping_due(now):
+            self._write([PING])
+            self._flush_writes()
+        self._later("watch", lambda: connection.liveness.next_s(now), self._watch)
+
+    def _later(self, name: str, delay_s: Callable[[], float], call: Callable[[], object]) -> None:
+        """Call once after a delay; a second request before that changes nothing."""
+        def run() -> None:
+            del self._timers[name]
+            call()
+
+        if name not in self._timers and self.state is not State.CLOSED:
+            self._timers[name] = asyncio.get_running_loop().call_later(delay_s(), run)
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task

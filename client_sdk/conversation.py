@@ -1,0 +1,246 @@
+"""What a client says and hears, apart from any connection. Pure: frames in, frames and happenings out.
+
+It outlives connections: what had no ok is said again on the next one, groups are joined again from where they were, and
+what was heard before is not heard twice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from secrets import token_hex
+from typing import Any, Generic, NamedTuple, Protocol, TypeVar
+
+import orjson
+
+from ringway.core.close_codes import CloseCode
+from ringway.core.errors import ClientError, FrameRefused, InvalidInput, RingwayError, Unavailable
+from ringway.core.frames import FRAME_LIMIT, Position
+from ringway.core.uids import validate_group, validate_uid
+
+from .outbox import Entry, Outbox
+from .positions import Gap, Positions
+
+RETRYABLE = frozenset({"unavailable", "rate_limited"})  # error codes that the same frame may not meet later
+PING = '{"t":"ping"}'
+
+
+class Receipt(Protocol):
+    """What a sender holds. Both methods are called at most once."""
+
+    def settle(self, result: Any) -> None: ...
+    def fail(self, error: RingwayError) -> None: ...
+
+
+R = TypeVar("R", bound=Receipt)
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """A message. `ch` is `u:<uid>` or `g:<group>`, `ts` unix milliseconds; a volatile one has no gen and no seq."""
+
+    ch: str
+    id: str
+    from_: str
+    body: Any
+    ts: int
+    gen: str | None = None
+    seq: int | None = None
+
+    @property
+    def group(self) -> str | None:
+        """The group's name, or None for a message to the user."""
+        return self.ch[2:] if self.ch.startswith("g:") else None
+
+
+class Joined(NamedTuple):
+    """The answer to `join`: where the group's log is, and whether everything since the position asked for follows."""
+
+    group: str
+    gen: str
+    seq: int
+    unread: int
+    recovered: bool
+    oldest: int | None
+
+
+class Held(NamedTuple):
+    """The node cannot take messages now; say everything again after a while."""
+
+    error: FrameRefused
+
+
+Happening = Message | Gap | Held | ClientError
+
+
+class Conversation(Generic[R]):
+    """One client's side of the protocol. Not thread-safe: the caller serialises."""
+
+    def __init__(self, uid: str, *, outbox_limit: int, saved: Mapping[str, str] | None = None) -> None:
+        self.inbox = f"u:{uid}"
+        self.positions = Positions(saved)
+        self.outbox: Outbox[R] = Outbox(outbox_limit)
+        self.groups: dict[str, R | None] = {}  # with the receipt of a join that is not answered yet
+        self.open = False
+        self.held = False
+        self._left: set[str] = set()
+        self._prefix, self._count = token_hex(8), 0
+
+    # Said by the application. Each returns the frames to write now, which is none while there is no connection.
+
+    def send(self, to: str | Sequence[str], body: Any, receipt: R, *, id: str, volatile: bool = False) -> list[str]:
+        """A message to users. Raises SendBufferFull, InvalidInput, or Unavailable if volatile and not connected."""
+        for uid in [to] if isinstance(to, str) else to:
+            validate_uid(uid, "to")
+        frame = {"t": "send", "id": id, "to": to, "body": body}
+        if not volatile:
+            return self._say(frame, receipt)
+        if not self.open:
+            raise Unavailable("the node", "not connected, and a volatile message does not wait")
+        return self._say({**frame, "volatile": True}, receipt)
+
+    def publish(self, group: str, body: Any, receipt: R, *, id: str) -> list[str]:
+        """A message to a group. Raises SendBufferFull, InvalidInput."""
+        return self._say({"t": "publish", "id": id, "group": validate_group(group), "body": body}, receipt)
+
+    def new_id(self) -> str:
+        self._count += 1
+        return f"{self._prefix}-{self._count}"
+
+    def _say(self, frame: dict[str, Any], receipt: R) -> list[str]:
+        text = orjson.dumps(frame)
+        if len(text) > FRAME_LIMIT:
+            rule = f"must fit a frame of {FRAME_LIMIT} bytes"
+            raise InvalidInput("body", f"{len(text)} bytes", rule, "send a link to it instead")
+        volatile = bool(frame.get("volatile"))
+        self.outbox.add(Entry(frame["id"], text.decode(), receipt, volatile))
+        return [text.decode()] if self.open and (volatile or not self.held) else []
+
+    def join(self, group: str, receipt: R, from_: Position | None = None) -> list[str]:
+        """Take part in a group, from a position or from where the client is in it already."""
+        validate_group(group)
+        self.groups[group] = receipt
+        self._left.discard(group)
+        return [self._join_text(group, from_)] if self.open else []
+
+    def _join_text(self, group: str, from_: Position | None = None) -> str:
+        at = from_ or self.positions.at(f"g:{group}")
+        frame: dict[str, Any] = {"t": "join", "group": group}
+        return orjson.dumps({**frame, "from": {"gen": at.gen, "seq": at.seq}} if at else frame).decode()
+
+    def leave(self, group: str) -> list[str]:
+        """Take part no more; what still comes from the group is dropped."""
+        self.groups.pop(group, None)
+        self.positions.forget(f"g:{group}")
+        self._left.add(group)
+        return [orjson.dumps({"t": "leave", "group": group}).decode()] if self.open else []
+
+    def acks(self) -> list[str]:
+        """The acknowledgements due: one a channel with something newly finished."""
+        if not self.open:
+            return []
+        return [orjson.dumps({"t": "ack", "ch": ch, "gen": at.gen, "seq": at.seq}).decode()
+                for ch, at in self.positions.acks()]
+
+    # Connections.
+
+    def url(self, url: str) -> str:
+        """The node's URL with the place in the inbox to go on from."""
+        at = self.positions.at(self.inbox)
+        return url if at is None else f"{url}{'&' if '?' in url else '?'}inbox={at}"
+
+    def opened(self, inbox: Mapping[str, Any]) -> tuple[list[str], Gap | None]:
+        """A node said welcome: the frames to write first, and a gap in the inbox if there is one."""
+        self.open, self.held = True, False
+        gap = self.positions.answered(self.inbox, inbox) if inbox else None
+        self.positions.ack_again()
+        leaves = [orjson.dumps({"t": "leave", "group": group}).decode() for group in sorted(self._left)]
+        joins = (self._join_text(group) for group in self.groups)
+        return [*leaves, *joins, *self.outbox.texts(), *self.acks()], gap
+
+    def lost(self, code: int) -> None:
+        """The connection in use is gone. Volatile messages without ok end here, and one too big for the node too."""
+        self.open = False
+        for entry in self.outbox.drop_volatile():
+            entry.receipt.fail(Unavailable("the node", "the connection broke before the ok"))
+        if code == CloseCode.TOO_BIG and (entries := self.outbox.entries()):
+            largest = max(entries, key=lambda entry: len(entry.text))
+            self._refuse(largest.id, FrameRefused("too_big", "the node closed the connection over it", largest.id))
+
+    def again(self) -> list[str]:
+        """The wait that `Held` asked for is over."""
+        self.held = False
+        return self.outbox.texts() if self.open else []
+
+    def end(self, error: RingwayError) -> None:
+        """There will be no further connection."""
+        self.open = False
+        waiting: Iterable[R | None] = [*(entry.receipt for entry in self.outbox.clear()), *self.groups.values()]
+        for receipt in waiting:
+            if receipt is not None:
+                receipt.fail(error)
+        self.groups.clear()
+
+    # Heard from a node.
+
+    def hear(self, frame: Mapping[str, Any]) -> Sequence[Happening]:
+        """What one frame means to the application. Frames of newer nodes that are not known here mean nothing."""
+        hear = _HEARD.get(frame.get("t", ""))
+        return hear(self, frame) if hear else ()
+
+    def _message(self, frame: Mapping[str, Any]) -> Sequence[Happening]:
+        ch, gen, seq = frame["ch"], frame.get("gen"), frame.get("seq")
+        if ch.startswith("g:") and ch[2:] in self._left:
+            return ()
+        message = Message(ch, frame["id"], frame["from"], frame["body"], frame["ts"], gen, seq)
+        if gen is None or seq is None:
+            return (message,)
+        new, gap = self.positions.take(ch, gen, seq)
+        if not new:
+            return ()
+        return (message,) if gap is None else (gap, message)
+
+    def _ok(self, frame: Mapping[str, Any]) -> Sequence[Happening]:
+        entry = self.outbox.settle(frame["id"])
+        if entry is not None:
+            entry.receipt.settle(frame.get("seq"))
+        return ()
+
+    def _error(self, frame: Mapping[str, Any]) -> Sequence[Happening]:
+        id, group = frame.get("id"), frame.get("group")
+        error = FrameRefused(frame["code"], frame.get("message", ""), id)
+        if error.code in RETRYABLE and id is not None and self.outbox.durable(id):
+            self.held = True
+            return (Held(error),)
+        if group is not None and (receipt := self.groups.pop(group, None)) is not None:
+            receipt.fail(error)
+            return ()
+        return () if id is not None and self._refuse(id, error) else (error,)
+
+    def _refuse(self, id: str, error: FrameRefused) -> bool:
+        entry = self.outbox.settle(id)
+        if entry is not None:
+            entry.receipt.fail(error)
+        return entry is not None
+
+    def _joined(self, frame: Mapping[str, Any]) -> Sequence[Happening]:
+        group = frame["group"]
+        if group in self._left:
+            return ()
+        receipt = self.groups.get(group)
+        self.groups[group] = None
+        gap = self.positions.answered(f"g:{group}", frame)
+        if receipt is not None:
+            receipt.settle(Joined(group, frame["gen"], frame["seq"], frame.get("unread", 0),
+                                  frame.get("recovered", True), frame.get("oldest")))
+        return () if gap is None else (gap,)
+
+    def _leave_done(self, frame: Mapping[str, Any]) -> Sequence[Happening]:
+        self._left.discard(frame["group"])
+        return ()
+
+
+_HEARD: dict[str, Any] = {
+    "msg": Conversation._message, "ok": Conversation._ok, "error": Conversation._error,
+    "joined": Conversation._joined, "left": Conversation._leave_done,
+}

@@ -1,0 +1,123 @@
+"""Where a client is in each channel. Pure.
+
+Two places a channel: what has been taken from the wire (for dropping duplicates and for resuming on the next
+connection) and what the application has finished with (for `ack` and for keeping across a restart).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from ringway.core.errors import InvalidFrame
+from ringway.core.frames import Position
+
+RETIRED = 4  # former incarnations remembered for each channel, against late frames of an old connection
+
+
+class PositionStore(Protocol):
+    """Keeps positions across a restart of the process. Values are `gen:seq`."""
+
+    def load(self) -> Mapping[str, str]:
+        """What was saved last; empty at first."""
+
+    def save(self, positions: Mapping[str, str]) -> None:
+        """Called with all channels after the application has had messages, and on close."""
+
+
+@dataclass(frozen=True, slots=True)
+class Gap:
+    """Messages of a channel are gone for good: the log no longer reaches back to where the client was.
+
+    `had` is the last place (None: the user's read cursor), `gen` and `oldest` where it goes on.
+    """
+
+    ch: str
+    had: Position | None
+    gen: str
+    oldest: int
+
+
+class Positions:
+    """Positions by channel (`u:<uid>` or `g:<group>`)."""
+
+    def __init__(self, saved: Mapping[str, str] | None = None) -> None:
+        self._taken: dict[str, Position] = {}
+        self._loose: set[str] = set()  # channels whose start is the server's count, not a frame we saw
+        self._retired: dict[str, list[str]] = {}
+        self._finished: dict[str, Position] = {}
+        self._unacked: set[str] = set()
+        for ch, text in (saved or {}).items():
+            self._restore(ch, text)
+
+    def _restore(self, ch: str, text: str) -> None:
+        try:
+            self._taken[ch] = self._finished[ch] = Position.parse(text)
+        except InvalidFrame:  # a damaged store must not keep the client from starting: the server's cursor is there
+            self._taken.pop(ch, None)
+
+    def at(self, ch: str) -> Position | None:
+        """The last place taken from the wire."""
+        return self._taken.get(ch)
+
+    def answered(self, ch: str, answer: Mapping[str, Any]) -> Gap | None:
+        """Heed `welcome` (its inbox) or `joined`: {gen, seq, unread?, recovered, oldest?}. Returns the gap, if any."""
+        gen, head = str(answer["gen"]), int(answer["seq"])
+        had = self._taken.get(ch)
+        if not answer.get("recovered", True):
+            oldest = int(answer.get("oldest") or head + 1)
+            floor = had.seq if had and had.gen == gen else 0
+            self._place(ch, Position(gen, max(floor, oldest - 1)))
+            return Gap(ch, had, gen, oldest)
+        if had is None or had.gen != gen:
+            self._place(ch, Position(gen, max(0, head - int(answer.get("unread") or 0))))
+            self._loose.add(ch)
+        return None
+
+    def take(self, ch: str, gen: str, seq: int) -> tuple[bool, Gap | None]:
+        """Whether a message is new, and the gap before it if it does not follow the last one."""
+        had = self._taken.get(ch)
+        if gen in self._retired.get(ch, ()):
+            return False, None
+        same = had is not None and had.gen == gen
+        if same and had is not None and seq <= had.seq:
+            return False, None
+        follows = had is None or ch in self._loose or (same and seq == had.seq + 1)
+        self._place(ch, Position(gen, seq))
+        return True, None if follows else Gap(ch, had, gen, seq)
+
+    def _place(self, ch: str, position: Position) -> None:
+        had = self._taken.get(ch)
+        if had is not None and had.gen != position.gen:
+            self._retired[ch] = [*self._retired.get(ch, ()), had.gen][-RETIRED:]
+        self._taken[ch] = position
+        self._loose.discard(ch)
+
+    def finish(self, ch: str, gen: str, seq: int) -> None:
+        """The application is done with everything up to here."""
+        had = self._finished.get(ch)
+        if had is None or had.gen != gen or had.seq < seq:
+            self._finished[ch] = Position(gen, seq)
+            self._unacked.add(ch)
+
+    def acks(self) -> list[tuple[str, Position]]:
+        """What to acknowledge now: one place a channel, each reported once."""
+        due = [(ch, self._finished[ch]) for ch in sorted(self._unacked)]
+        self._unacked.clear()
+        return due
+
+    def ack_again(self) -> None:
+        """On a new connection: an ack has no ok, so the last one of each channel may be lost."""
+        self._unacked.update(self._finished)
+
+    def forget(self, ch: str) -> None:
+        """The client left the channel."""
+        for places in (self._taken, self._finished, self._retired):
+            places.pop(ch, None)
+        self._loose.discard(ch)
+        self._unacked.discard(ch)
+
+    def saved(self) -> dict[str, str]:
+        """What a PositionStore keeps."""
+        return {ch: str(position) for ch, position in self._finished.items()}
