@@ -20,10 +20,10 @@ from __future__ import annotations
 from enum import Enum
 from typing import NamedTuple
 
-from ..core.errors import NoActiveMember
-from ..core.history import RingView
-from ..core.members import Member
-from ..core.tickets import Ticket
+from ringway.core.errors import NoActiveMember
+from ringway.core.history import RingView
+from ringway.core.members import Member
+from ringway.core.tickets import Ticket
 
 
 class Verdict(Enum):

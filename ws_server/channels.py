@@ -5,6 +5,9 @@ from the log. A session that joins catches up by reading first and becomes live 
 what arrives meanwhile is held for it. So each session gets each message once and in order, however reads and notices
 interleave.
 
+A log goes on under another `gen` when Redis came back as another process; `gen`s sort by age as text (store/open.lua).
+Sessions are told by a `position` frame before the first message of the new one, and whether anything is missing.
+
 `wire` is a message framed for the WebSocket, made once for all sessions.
 """
 
@@ -15,7 +18,7 @@ from collections.abc import Sequence
 from enum import Enum
 from typing import Protocol
 
-from ..core.frames import Position
+from ringway.core.frames import Position
 
 HELD_LIMIT = 512  # messages held for one that catches up, or ahead of a gap; beyond that the log is read again
 
@@ -29,7 +32,10 @@ class Sink(Protocol):
 
 
 class Page(Protocol):
-    """One answer of the log: messages after a position, in order; `more` if the log has further ones."""
+    """One answer of the log: messages after a position, in order; `more` if the log has further ones.
+
+    Something before the first of them is missing where `recovered` is False.
+    """
 
     @property
     def gen(self) -> str: ...
@@ -41,6 +47,8 @@ class Page(Protocol):
     def frames(self) -> Sequence[tuple[int, bytes]]: ...
     @property
     def more(self) -> bool: ...
+    def position_frame(self, ch: str, seq: int) -> bytes:
+        """Tells a session, on the wire, that it is at `seq` of this page's `gen` now."""
 
 
 class Step(Enum):
@@ -50,7 +58,6 @@ class Step(Enum):
     READ = "read"  # the log after its position
     SLOW = "slow"  # room in its outgoing queue
     PULL = "pull"  # that the channel itself reads the log
-    LOST = "lost"  # a new start: the log no longer reaches back
     GONE = "gone"  # nothing: it has left
 
 
@@ -132,6 +139,8 @@ class Channel:
                 return self._early is None or self._use_early()
             if seq <= self.seq:
                 return True
+        elif self.gen is not None and gen < self.gen:
+            return True  # of an incarnation that is over: what survived of it was read
         if self._early is None:
             self._early = {}
         if len(self._early) >= HELD_LIMIT:
@@ -144,12 +153,12 @@ class Channel:
         catch_up = self._catch_up(sink)
         if catch_up is None:
             return Step.GONE
-        if catch_up.at is not None and (not page.recovered or page.gen != catch_up.at.gen):
-            return Step.LOST
+        start = start_of(page)
+        if catch_up.at is not None and (page.gen != catch_up.at.gen or not page.recovered):
+            sink.send_frame(page.position_frame(self.ch, start))
         catch_up.todo.extend(page.frames)
         catch_up.more = page.more
-        before = page.frames[0][0] - 1 if page.frames else page.seq
-        catch_up.at = Position(page.gen, before if catch_up.at is None else catch_up.at.seq)
+        catch_up.at = Position(page.gen, start)
         return self.advance(sink)
 
     def advance(self, sink: Sink) -> Step:
@@ -179,16 +188,27 @@ class Channel:
         return catch_up.at if catch_up else None
 
     def pulled(self, page: Page) -> Step:
-        """A page of the log after the channel's own position: LIVE (in step again), READ (more) or LOST."""
+        """A page of the log after the channel's own position: LIVE (in step again) or READ (there is more)."""
         if self.gen is None:
             return Step.GONE
-        if not page.recovered or page.gen != self.gen:
-            return Step.LOST
+        if page.gen < self.gen:
+            return Step.LIVE  # asked before another read told of a newer incarnation
+        if page.gen != self.gen or not page.recovered:
+            self._turn(page)
         for seq, wire in page.frames:
             if seq == self.seq + 1:
                 self._emit(seq, wire)
         in_step = self._use_early()
         return Step.LIVE if in_step and not page.more else Step.READ
+
+    def _turn(self, page: Page) -> None:
+        """The log goes on as another incarnation, or behind a loss: say so to the live ones; the others read it."""
+        self.gen = page.gen
+        if not page.recovered:
+            self.seq = start_of(page)
+        wire = page.position_frame(self.ch, self.seq)
+        for sink in tuple(self.live):
+            sink.send_frame(wire)
 
     def _catch_up(self, sink: Sink) -> CatchUp | None:
         return self._catching.get(sink) if self._catching else None
@@ -203,11 +223,11 @@ class Channel:
 
     def _use_early(self) -> bool:
         """Pass on what had come ahead of a gap; True if nothing is left of it."""
-        early, self._early = self._early, None
-        for position in sorted(early or ()):
-            if position.gen == self.gen and position.seq == self.seq + 1:
-                self._emit(position.seq, early[position])  # type: ignore[index] # not None: it has a position
-        left = {at: wire for at, wire in (early or {}).items() if at.gen != self.gen or at.seq > self.seq}
+        early, self._early = self._early or {}, None
+        for position in sorted(early):
+            if position == (self.gen, self.seq + 1):
+                self._emit(position.seq, early[position])
+        left = {at: wire for at, wire in early.items() if at > (self.gen or "", self.seq)}
         self._early = left or None
         return not left
 
@@ -215,7 +235,9 @@ class Channel:
         """The session has all that its reads gave: make it live where the channel stands, or wait for the channel."""
         if self.gen is None:
             self.gen, self.seq = at
-        if at.gen != self.gen or at.seq > self.seq:
+        if at.gen < self.gen:
+            return Step.READ
+        if at > (self.gen, self.seq):
             catch_up.waiting = True
             return Step.PULL
         self._go_live(sink, catch_up, at.seq)
@@ -230,3 +252,8 @@ class Channel:
         for held, wire in catch_up.held:
             if held > seq:
                 sink.send_frame(wire)
+
+
+def start_of(page: Page) -> int:
+    """The seq after which the page's messages begin."""
+    return page.frames[0][0] - 1 if page.frames else page.seq

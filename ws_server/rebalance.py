@@ -10,10 +10,11 @@ from collections import deque
 from collections.abc import Iterable
 from enum import StrEnum
 
-from ..core.errors import NoActiveMember
-from ..core.history import Change, RingView
-from ..core.members import Member
-from ..core.pacing import TokenBucket
+from ringway.core.errors import NoActiveMember
+from ringway.core.history import Change, RingView
+from ringway.core.members import Member
+from ringway.core.pacing import TokenBucket
+
 from .sessions import User
 
 WINDOW_S = 10.0  # changes are counted over this time

@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
-from ..core.ring import Arc
-from ..core.session_index import SessionIndex
+from ringway.core.ring import Arc
+from ringway.core.session_index import SessionIndex
+
 from .channels import Channel
 
 if TYPE_CHECKING:

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import pytest
+from ringway.ws_server.channels import HELD_LIMIT, Channel, Step
 
 from ringway.core.frames import Position
-from ringway.ws_server.channels import HELD_LIMIT, Channel, Step
 
 
 @dataclass(eq=False)
@@ -36,6 +36,9 @@ class Log:
     recovered: bool
     frames: Sequence[tuple[int, bytes]]
     more: bool
+
+    def position_frame(self, ch: str, seq: int) -> bytes:
+        return f"{ch} at {self.gen}:{seq} {'whole' if self.recovered else 'torn'}".encode()
 
 
 def wire(seq: int) -> bytes:
@@ -147,19 +150,43 @@ def test_more_than_is_held_during_a_catch_up_is_read_again() -> None:
     assert numbers(late) == numbers(first) == list(range(1, total + 1))
 
 
-def test_a_log_that_was_lost_is_not_passed_over_in_silence() -> None:
+def test_a_log_that_goes_on_as_another_incarnation_is_announced() -> None:
     channel = Channel("u:a")
-    live(channel, 7)
-    assert not channel.offer("h", 1, wire(1))
-    assert channel.pulled(page(1, 0, gen="h", recovered=False)) is Step.LOST
+    reader = live(channel, 7)
+    assert not channel.offer("h", 8, wire(8))
+    assert channel.pulled(page(8, 7, gen="h")) is Step.LIVE
+    assert reader.got == [b"u:a at h:7 whole", wire(8)]
+    assert channel.offer("g", 8, b"of the incarnation that is over")
+    assert channel.offer("h", 9, wire(9))
+    assert reader.got[2:] == [wire(9)]
 
 
-def test_a_log_that_was_cut_during_the_catch_up_is_a_loss() -> None:
+def test_a_loss_is_not_passed_over_in_silence() -> None:
+    channel = Channel("u:a")
+    reader = live(channel, 7)
+    assert channel.pulled(page(2, 0, gen="h", recovered=False)) is Step.LIVE
+    assert reader.got == [b"u:a at h:0 torn", wire(1), wire(2)]
+    assert channel.position == Position("h", 2)
+
+
+def test_a_log_that_was_cut_during_the_catch_up_is_announced() -> None:
     channel = Channel("u:a")
     reader = Reader()
     channel.join(reader)
     assert channel.page(reader, page(9, 0, limit=3)) is Step.READ
-    assert channel.page(reader, page(9, 5, recovered=False)) is Step.LOST
+    assert channel.page(reader, page(9, 6, recovered=False)) is Step.LIVE
+    assert reader.got[3:] == [b"u:a at g:6 torn", wire(7), wire(8), wire(9)]
+
+
+def test_one_that_caught_up_in_an_older_incarnation_reads_on() -> None:
+    channel = Channel("u:a")
+    live(channel, 5)
+    late = Reader()
+    channel.join(late)
+    channel.pulled(page(5, 5, gen="h"))
+    assert channel.page(late, page(5, 3)) is Step.READ
+    assert channel.page(late, page(5, 5, gen="h")) is Step.LIVE
+    assert late.got == [wire(4), wire(5), b"u:a at h:5 whole"]
 
 
 def test_the_last_to_leave_takes_the_position_along() -> None:
@@ -251,7 +278,6 @@ class World:
                 self.follow(who, self.channel.page(who, log))
 
     def follow(self, reader: Reader, step: Step) -> None:
-        assert step is not Step.LOST
         if step is Step.READ:
             at = self.channel.reached(reader)
             assert at

@@ -1,0 +1,102 @@
+"""Everything that this node writes to Redis for its sessions: what gathers while one pipeline is out is the next one.
+
+Nothing here blocks the caller. While Redis is away an append is refused at once (the sender is told, and keeps the
+message), a notice is dropped (it is volatile), and read cursors are kept for later.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+from ringway.core.errors import Unavailable
+from ringway.core.frames import Position
+from ringway.store import cursors
+from ringway.store.client import Client, redis_errors
+from ringway.store.keys import Keys
+from ringway.store.log import Appended, MessageLog
+from ringway.store.retained import Append
+
+from .lanes import Lane
+from .redis_link import AWAY, SERVICE, RedisLink
+
+Done = Callable[[Appended | Unavailable], object]
+
+
+class _Write(NamedTuple):
+    append: Append
+    done: Done
+
+
+class Batcher:
+    """Appends, publishes and acknowledgements, each in its own lane."""
+
+    def __init__(self, log: MessageLog, client: Client, keys: Keys, link: RedisLink) -> None:
+        self._log, self._client, self._keys, self._link = log, client, keys, link
+        self._appends: Lane[_Write] = Lane("appending to logs", self._append)
+        self._notices: Lane[tuple[str, bytes]] = Lane("publishing notices", self._publish)
+        self._ack_turns: Lane[None] = Lane("moving read cursors", self._ack)
+        self._acks: dict[tuple[str, str], Position] = {}
+        self.dropped = 0  # notices that Redis did not take
+        link.on_back(lambda: self._ack_turns.put(None))
+
+    @property
+    def waiting(self) -> int:
+        """Appends that are not on their way yet."""
+        return len(self._appends)
+
+    def start(self) -> None:
+        for lane in (self._appends, self._notices, self._ack_turns):
+            lane.start()
+
+    def stop(self) -> None:
+        for lane in (self._appends, self._notices, self._ack_turns):
+            lane.stop()
+
+    def append(self, append: Append, done: Done) -> None:
+        """Append to a log and call `done` with what became of it, at once if that is known already."""
+        if not self._link.up:
+            done(self._link.unavailable())
+        elif not self._appends.put(_Write(append, done)):
+            done(Unavailable(SERVICE, "too many messages wait for it"))
+
+    def publish(self, channel: str, notice: bytes) -> bool:
+        """Publish something volatile; False when it is known not to go out."""
+        if self._link.up and self._notices.put((channel, notice)):
+            return True
+        self.dropped += 1
+        return False
+
+    def ack(self, uid: str, ch: str, position: Position) -> None:
+        """Move a user's read cursor; several moves of one cursor become one."""
+        if not self._acks:
+            self._ack_turns.put(None)
+        self._acks[uid, ch] = position
+
+    def _append(self, writes: list[_Write]) -> None:
+        results = self._log.append_many([write.append for write in writes])
+        failed = next((result for result in results if isinstance(result, Unavailable)), None)
+        if failed is not None:
+            self._link.lost(failed)
+        for write, result in zip(writes, results, strict=True):
+            write.done(result)
+
+    def _publish(self, notices: list[tuple[str, bytes]]) -> None:
+        try:
+            with redis_errors(), self._client.pipeline(transaction=False) as pipe:
+                for channel, notice in notices:
+                    pipe.publish(channel, notice)
+                pipe.execute()
+        except AWAY as error:
+            self.dropped += len(notices)
+            self._link.lost(error)
+
+    def _ack(self, _turns: list[None]) -> None:
+        acks, self._acks = self._acks, {}
+        if not acks:
+            return
+        try:
+            cursors.ack_many(self._client, self._keys, acks)
+        except AWAY as error:
+            self._acks = acks | self._acks
+            self._link.lost(error)

@@ -1,0 +1,61 @@
+"""A queue with one greenlet that takes all that has gathered: the busier the node, the larger its pipelines."""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from collections.abc import Callable
+from typing import Any, Generic, TypeVar
+
+import gevent
+from gevent.event import Event
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+
+class Lane(Generic[T]):
+    """Hands its items, in order, to `work` in batches; one batch at a time, so that order holds across batches.
+
+    What `work` raises is logged: the items of that batch are lost with it, so it must answer for them itself.
+    """
+
+    def __init__(self, name: str, work: Callable[[list[T]], None], *, batch: int = 512, limit: int = 100_000) -> None:
+        """Args: batch: items at once at most; limit: items that wait at most."""
+        self._name, self._work, self._batch, self._limit = name, work, batch, limit
+        self._items: deque[T] = deque()
+        self._ready = Event()
+        self._greenlet: Any = None
+
+    def __len__(self) -> int:
+        return len(self._items)
+
+    def start(self) -> None:
+        self._greenlet = gevent.spawn(self._run)
+
+    def stop(self) -> None:
+        if self._greenlet is not None:
+            self._greenlet.kill()
+
+    def put(self, item: T) -> bool:
+        """Queue an item; False if too many wait already. Never blocks: callable from the event loop's callbacks."""
+        if len(self._items) >= self._limit:
+            return False
+        self._items.append(item)
+        if len(self._items) == 1:
+            self._ready.set()
+        return True
+
+    def _run(self) -> None:
+        while True:
+            self._ready.wait()
+            self._ready.clear()
+            while self._items:
+                self._turn([self._items.popleft() for _ in range(min(self._batch, len(self._items)))])
+
+    def _turn(self, items: list[T]) -> None:
+        try:
+            self._work(items)
+        except Exception:
+            log.exception("%s failed with %d items; going on", self._name, len(items))
