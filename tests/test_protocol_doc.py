@@ -81,6 +81,12 @@ def test_every_node_frame_is_in_the_table_with_its_fields() -> None:
     }
 
 
+def test_no_frame_that_nodes_send_is_left_out() -> None:
+    """Each function of core.frames that returns bytes is a frame, or a part of `msg`."""
+    makers = {name for name, each in vars(frames).items() if getattr(each, "__annotations__", {}).get("return") == "bytes"}
+    assert makers - {"msg_head", "msg_tail", "volatile_msg"} == NODE.keys() - {"msg", "pong"}
+
+
 def test_the_limits_are_those_of_the_code() -> None:
     assert f"{frames.FRAME_LIMIT:,} bytes" in section("## 9. Limits")
     assert f"| recipients of one `send` | {frames.MAX_RECIPIENTS} |" in TEXT
