@@ -83,7 +83,8 @@ def test_every_node_frame_is_in_the_table_with_its_fields() -> None:
 
 def test_no_frame_that_nodes_send_is_left_out() -> None:
     """Each function of core.frames that returns bytes is a frame, or a part of `msg`."""
-    makers = {name for name, each in vars(frames).items() if getattr(each, "__annotations__", {}).get("return") == "bytes"}
+    returns = {name: getattr(each, "__annotations__", {}).get("return") for name, each in vars(frames).items()}
+    makers = {name for name, kind in returns.items() if kind == "bytes"}
     assert makers - {"msg_head", "msg_tail", "volatile_msg"} == NODE.keys() - {"msg", "pong"}
 
 
