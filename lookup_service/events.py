@@ -1,0 +1,137 @@
+"""`GET /events`: what happens in the cluster, as server-sent events (WHATWG HTML 9.2).
+
+Each open stream holds one thread of its worker, so their number is bounded. A listener that reads too slowly is ended
+and may come back with `Last-Event-ID`: the last events are kept, and what it missed is sent first.
+"""
+
+from __future__ import annotations
+
+import queue
+import secrets
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import orjson
+
+from .answers import Refusal
+
+HEARTBEAT_S = 10.0
+KEPT = 256
+QUEUED = 256
+MAX_LISTENERS = 32
+
+
+class EventHub:
+    """Numbers events and hands them to every listener. Ids are `<start of this process>-<n>`."""
+
+    def __init__(self, max_listeners: int = MAX_LISTENERS) -> None:
+        self._boot = secrets.token_hex(4)
+        self._number = 0
+        self._kept: deque[tuple[int, bytes]] = deque(maxlen=KEPT)
+        self._listeners: set[_Listener] = set()
+        self._max = max_listeners
+        self._lock = threading.Lock()
+        self._closed = False
+        self.on_count: Callable[[int], object] = lambda count: None
+
+    def publish(self, event: str, data: Any) -> None:
+        """Tell all listeners."""
+        with self._lock:
+            self._number += 1
+            frame = encode(event, data, f"{self._boot}-{self._number}")
+            self._kept.append((self._number, frame))
+            for listener in [at for at in self._listeners if not at.offer(frame)]:
+                self._drop(listener)
+
+    def listen(self, last_id: str | None, greeting: Callable[[], list[tuple[str, Any]]]) -> Iterator[bytes]:
+        """The frames for one listener, until the hub closes.
+
+        Args:
+            last_id: the client's Last-Event-ID. Where the events after it are still kept they come first.
+            greeting: the state of things as events, sent where nothing can be resumed.
+
+        Raises:
+            Refusal: 503 `too_many_listeners`.
+        """
+        listener = _Listener()
+        with self._lock:
+            if self._closed or len(self._listeners) >= self._max:
+                message = f"this lookup process serves {self._max} event streams already; ask again later"
+                raise Refusal(503, "too_many_listeners", message, retry_after=5.0)
+            missed = self._after(last_id)
+            self._listeners.add(listener)
+            self.on_count(len(self._listeners))
+        if missed is None:
+            missed = [encode(event, data) for event, data in greeting()]
+        return self._frames(listener, missed)
+
+    def close(self) -> None:
+        """End all streams; none can be opened afterwards."""
+        with self._lock:
+            self._closed = True
+            for listener in list(self._listeners):
+                self._drop(listener)
+
+    @property
+    def count(self) -> int:
+        return len(self._listeners)
+
+    def _frames(self, listener: _Listener, first: list[bytes]) -> Iterator[bytes]:
+        try:
+            yield b"retry: 2000\n\n" + b"".join(first)
+            while (frame := listener.take()) is not None:
+                yield frame
+        finally:
+            with self._lock:
+                self._drop(listener)
+
+    def _after(self, last_id: str | None) -> list[bytes] | None:
+        """The kept events after an id; None where it is not ours or too old."""
+        boot, _, number = (last_id or "").partition("-")
+        if boot != self._boot or not number.isdecimal():
+            return None
+        seen = int(number)
+        oldest = self._number - len(self._kept)
+        return [frame for n, frame in self._kept if n > seen] if oldest <= seen <= self._number else None
+
+    def _drop(self, listener: _Listener) -> None:
+        if listener in self._listeners:
+            self._listeners.discard(listener)
+            listener.end()
+            self.on_count(len(self._listeners))
+
+
+class _Listener:
+    """The queue of one stream."""
+
+    def __init__(self) -> None:
+        self._queue: queue.Queue[bytes] = queue.Queue(QUEUED)
+        self._ended = False
+
+    def offer(self, frame: bytes) -> bool:
+        """False where the listener has not read for too long."""
+        try:
+            self._queue.put_nowait(frame)
+        except queue.Full:
+            return False
+        return True
+
+    def end(self) -> None:
+        self._ended = True
+        self.offer(b"")  # wakes it; where the queue is full it is awake
+
+    def take(self) -> bytes | None:
+        """The next frame, a comment where nothing happened for a while, or None at the end."""
+        try:
+            frame = self._queue.get(timeout=HEARTBEAT_S)
+        except queue.Empty:
+            frame = b": still here\n\n"
+        return None if self._ended else frame
+
+
+def encode(event: str, data: Any, event_id: str | None = None) -> bytes:
+    """One event. JSON of orjson has no line breaks, so the data is one line."""
+    head = f"id: {event_id}\n" if event_id else ""
+    return f"{head}event: {event}\ndata: ".encode() + orjson.dumps(data) + b"\n\n"

@@ -1,0 +1,152 @@
+"""Nodes that clients cannot reach although ZooKeeper still lists them.
+
+A node that was killed stays listed until its session times out, 10 s. Its clients are back sooner: they say
+`avoid=<node>`, the lookup probes the node, and where two probes fail it is marked for 10 s, here and in Redis for the
+other lookups. Marked nodes are passed over; a mark never changes the ring.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterable
+from typing import Protocol
+
+from ringway.core.errors import Unavailable
+from ringway.core.members import Member
+
+from .answers import Refusal
+
+log = logging.getLogger(__name__)
+
+MARK_TTL_S = 10.0
+PROBES = 2
+ALIVE_FOR_S = 1.0
+MAX_WAITING = 8
+WAIT_S = 2.5
+
+Probe = Callable[[Member], bool]
+
+
+class Marks(Protocol):
+    """Where marks are shared between lookups, and the placements that they caused are noted (Redis)."""
+
+    def mark(self, node: str, ttl_s: float) -> None: ...
+    def unmark(self, node: str) -> None: ...
+    def marked(self) -> Iterable[str]: ...
+    def away(self, uid: str, node: str) -> None: ...
+
+
+class SoftDown:
+    """Which nodes to pass over. `down` is read by every request without a lock; it is replaced, never edited."""
+
+    def __init__(self, probe: Probe, marks: Marks, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self._probe, self._marks, self._clock = probe, marks, clock
+        self._lock = threading.Lock()
+        self._checks: dict[str, _Check] = {}
+        self._alive_at: dict[str, float] = {}
+        self._own: dict[str, tuple[Member, float]] = {}
+        self._shared: frozenset[str] = frozenset()
+        self._waiting = threading.BoundedSemaphore(MAX_WAITING)
+        self.on_verdict: list[Callable[[str, bool], None]] = []
+        self.down: frozenset[str] = frozenset()
+
+    def suspect(self, member: Member) -> bool:
+        """A client could not reach this node. Returns whether it is marked as down now.
+
+        One probe runs per node at a time; who comes meanwhile waits for its verdict, and a node that has just
+        answered is not asked again, so clients cannot make the lookup flood a node.
+
+        Raises:
+            Refusal: 503 `checking_node`, where enough requests wait for that probe already.
+        """
+        with self._lock:
+            if member.id in self.down:
+                return True
+            if self._clock() - self._alive_at.get(member.id, float("-inf")) < ALIVE_FOR_S:
+                return False
+            check = self._checks.get(member.id)
+            mine = check is None
+            if check is None:
+                check = self._checks[member.id] = _Check()
+        if mine:
+            self._run(member, check)
+        else:
+            self._join(member, check)
+        return member.id in self.down
+
+    def placed(self, uid: str, node: str) -> None:
+        """Note that `uid` was sent to `node`, which does not own it, so that messages are forwarded there."""
+        self._marks.away(uid, node)
+
+    def sync(self, members: Iterable[Member]) -> None:
+        """Learn the other lookups' marks, drop those that ended, and look again at the nodes marked from here.
+
+        Called once a second. Raises Unavailable where the marks cannot be read; then only the own ones count.
+        """
+        listed = {member.id for member in members}
+        for node, (member, until) in list(self._own.items()):
+            if node not in listed or until <= self._clock():
+                self._own.pop(node, None)
+            elif self._probe(member):
+                self._recovered(node)
+        try:
+            self._shared = frozenset(self._marks.marked())
+        except Unavailable:
+            self._shared = frozenset()
+            raise
+        finally:
+            self._replace(listed)
+
+    def _run(self, member: Member, check: _Check) -> None:
+        try:
+            alive = any(self._probe(member) for _ in range(PROBES))
+            if alive:
+                self._alive_at[member.id] = self._clock()
+            else:
+                self._mark(member)
+            for call in self.on_verdict:
+                call(member.id, alive)
+        finally:
+            with self._lock:
+                self._checks.pop(member.id, None)
+            check.done.set()
+
+    def _join(self, member: Member, check: _Check) -> None:
+        if not self._waiting.acquire(blocking=False):
+            message = f"node {member.id} is being probed; ask again after Retry-After"
+            raise Refusal(503, "checking_node", message, retry_after=1.0)
+        try:
+            check.done.wait(WAIT_S)
+        finally:
+            self._waiting.release()
+
+    def _mark(self, member: Member) -> None:
+        log.warning("node %s does not answer at %s: passed over for %g s", member.id, member.http, MARK_TTL_S)
+        with self._lock:
+            self._own[member.id] = (member, self._clock() + MARK_TTL_S)
+            self.down = self.down | {member.id}
+        try:
+            self._marks.mark(member.id, MARK_TTL_S)
+        except Unavailable as error:
+            log.warning("the other lookups do not learn that %s is down: %s", member.id, error)
+
+    def _recovered(self, node: str) -> None:
+        log.info("node %s answers again", node)
+        self._own.pop(node, None)
+        self._alive_at[node] = self._clock()
+        self._marks.unmark(node)
+
+    def _replace(self, listed: set[str]) -> None:
+        with self._lock:
+            self.down = frozenset((self._own.keys() | self._shared) & listed)
+
+
+class _Check:
+    """A probe in flight."""
+
+    __slots__ = ("done",)
+
+    def __init__(self) -> None:
+        self.done = threading.Event()
