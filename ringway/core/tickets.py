@@ -102,7 +102,7 @@ def _ticket(claims: dict[str, Any]) -> Ticket:
                       claims["reason"])
     except (TypeError, ValueError) as error:
         raise TicketMalformed(str(error)) from None
-    texts = (read.uid, read.node, read.jti, *read.roles)
+    texts = (read.uid, read.node, read.jti, read.reason, *read.roles)
     if not all(isinstance(text, str) for text in texts) or read.reason not in REASONS:
         raise TicketMalformed("a claim has the wrong type or an unknown reason")
     return read

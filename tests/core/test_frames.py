@@ -53,7 +53,7 @@ def test_bad_frames_name_the_field(text: str, field: str) -> None:
 
 def test_a_bad_frame_keeps_its_id_for_the_answer() -> None:
     no_uid, unknown, no_body = '"t":"send","to":7,"body":1', '"t":"shout"', '"t":"send","to":"b"'
-    for text in ('{"id":"m1",%s}' % fields for fields in (no_uid, unknown, no_body)):
+    for text in ('{"id":"m1",' + fields + "}" for fields in (no_uid, unknown, no_body)):
         with pytest.raises(InvalidFrame) as caught:
             parse_client_frame(text)
         assert caught.value.id == "m1"
