@@ -1,0 +1,95 @@
+"""`ringway dev` as a process: its stream, the variables it prints, and what it leaves behind."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from types import TracebackType
+
+import psutil
+
+from ringway.processes import Child, Processes
+from tests.harness.waiting import wait_until
+
+READY_S = 60.0
+
+
+class Dev:
+    """A development cluster, as `make demo` starts it. `variables` are those that it prints for another terminal."""
+
+    def __init__(self, *arguments: str, env: Mapping[str, str | None] | None = None) -> None:
+        self._arguments = arguments
+        self._env = {name: None for name in os.environ if name.startswith("RINGWAY_")} | dict(env or {})
+        self.lines: list[str] = []
+
+    def __enter__(self) -> Dev:
+        self._processes = Processes(on_line=lambda child, line: self.lines.append(line))
+        command = [sys.executable, "-c", "from ringway.cli import main; main()", "dev", "--port", "0", *self._arguments]
+        self.child = self._processes.start("dev", command, self._env)
+        try:
+            self.child.wait_line(r"^  \S+ node$|node$", READY_S)
+        except BaseException:
+            self._processes.close()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.child.send(signal.SIGTERM)
+        self.child.wait(20.0)
+        self._processes.close()
+        if error is not None:
+            print("--- ringway dev", *self.lines[-80:], sep="\n")
+
+    @property
+    def variables(self) -> dict[str, str]:
+        """LOOKUP, RINGWAY_ZOOKEEPER, RINGWAY_REDIS and RINGWAY_LOOKUP, read from what a user would paste."""
+        return dict(re.findall(r"^  export (\w+)=(\S+)$", "\n".join(self.lines), re.MULTILINE))
+
+    @property
+    def lookup(self) -> str:
+        return self.variables["LOOKUP"]
+
+    def descendants(self) -> dict[str, psutil.Process]:
+        """Everything that runs under it, by pid and command line."""
+        return {f"{p.pid} {' '.join(p.cmdline())}": p for p in psutil.Process(self.child.pid).children(recursive=True)}
+
+    def pid_of(self, name: str) -> int:
+        """The process of a part, by the node id or the module in its environment and command line."""
+        for process in self.descendants().values():
+            if process.environ().get("RINGWAY_NODE_ID") == name:
+                return process.pid
+        raise AssertionError(f"no process of {name} among {list(self.descendants())}")
+
+    def start_beside(self, name: str, command: Sequence[str]) -> Child:
+        """A command in "another terminal", with the variables set; it ends with the cluster."""
+        return self._processes.start(name, command, self._env | self.variables)
+
+    def wait_for(self, pattern: str, timeout_s: float = 30.0) -> str:
+        """The first line of the stream that matches."""
+
+        def found() -> str | None:
+            return next((line for line in list(self.lines) if re.search(pattern, line)), None)
+
+        return wait_until(found, timeout_s, f"a line like {pattern!r}") or ""
+
+
+def all_gone(processes: Mapping[str, psutil.Process], timeout_s: float = 20.0) -> None:
+    """Wait until none of these processes runs; AssertionError names those that do."""
+
+    def left() -> list[str]:
+        return [name for name, process in processes.items() if _runs(process)]
+
+    nobody: Callable[[], bool] = lambda: not left()  # noqa: E731 - named for the message
+    wait_until(nobody, timeout_s, f"the end of {list(processes)}")
+
+
+def _runs(process: psutil.Process) -> bool:
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
