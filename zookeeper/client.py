@@ -51,8 +51,11 @@ SERVICE = "ZooKeeper"
 # than it loses the session (row 11).
 TIMEOUT_S = 10.0
 CALL_TIMEOUT_S = 5.0
-STUCK_AFTER_TIMEOUTS = 3.0
-TCP_CHECK_S = 1.0
+# When to suspect that servers refuse this session and would grant a new one; and how long that must have been so. The
+# grace must outlast kazoo's way through all hosts, or a server's return would cost a session that it still knows.
+SUSPECT_AFTER_TIMEOUTS = 2.0
+GRACE_MIN_S = 3.0
+TRIAL_S = 2.0
 AWAY = (ConnectionLoss, ConnectionClosedError, SessionExpiredError, OperationTimeoutError, AuthFailedError)
 _CLUSTER = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
@@ -86,9 +89,11 @@ class ZooKeeper:
             rule = "must be 1 to 64 of A-Z a-z 0-9 . _ - and start with a letter or digit"
             raise ConfigError("RINGWAY_CLUSTER", cluster, rule)
         self.hosts, self.cluster, self.timeout_s = hosts, cluster, timeout_s
+        self._handler = handler
         self.runtime: Runtime = runtime(handler)
         self.counts: Counter[str] = Counter()
-        self.client = kazoo_client(hosts, timeout_s, self.runtime, tls, digest)
+        self._new_client = lambda run: kazoo_client(hosts, timeout_s, run, tls, digest)
+        self.client = self._new_client(self.runtime)
         self.client.add_listener(self._note)
         self._listeners: list[SessionListener] = []
         self._wake = self.runtime.event()
@@ -98,7 +103,7 @@ class ZooKeeper:
         self._connections = self._announced = 0
         self._session: int | None = None
         self._away_since: float | None = time.monotonic()
-        self._restarted_at = 0.0
+        self._refused_since: float | None = None
 
     # --- life
 
@@ -263,12 +268,14 @@ class ZooKeeper:
         self._done.set()
 
     def _check(self) -> None:
-        if self.connected:
-            if self._connections != self._announced:
-                self._announced = self._connections
-                self._announce()
-        elif not self._stopping and self._stuck(time.monotonic()):
-            self._restart()
+        if not self.connected:
+            if not self._stopping and self._stuck(time.monotonic()):
+                self._restart()
+            return
+        self._refused_since = None
+        if self._connections != self._announced:
+            self._announced = self._connections
+            self._announce()
 
     def _announce(self) -> None:
         session = self.session_id
@@ -282,27 +289,33 @@ class ZooKeeper:
             self.runtime.guard(partial(listener, session, new), log, "a session listener")
 
     def _stuck(self, now: float) -> bool:
-        """Whether to start over: long away although a server can be reached.
+        """Whether to start over: servers refuse this session, and would grant a new one.
 
         A server whose data was wiped refuses a client that has seen a later zxid, for ever ("client must try another
-        server", python-zk/kazoo#42). Without a reachable server it is an outage, which the session may survive.
+        server", python-zk/kazoo#42). An outage or a lost quorum looks the same from here, but the session may survive
+        it; a trial tells them apart, because then nobody is granted a session.
         """
-        waited = min(self.disconnected_for(now), now - self._restarted_at)
-        return waited > STUCK_AFTER_TIMEOUTS * self.timeout_s and self._reachable()
+        if self.disconnected_for(now) < SUSPECT_AFTER_TIMEOUTS * self.timeout_s or not self._trial():
+            self._refused_since = None
+            return False
+        if self._refused_since is None:
+            self._refused_since = now
+        return now - self._refused_since >= max(self.timeout_s, GRACE_MIN_S)
 
-    def _reachable(self) -> bool:
-        for host, port in self.client.hosts:
-            try:
-                self.client.handler.create_connection((host, port), timeout=TCP_CHECK_S).close()
-            except OSError:
-                continue
-            return True
-        return False
+    def _trial(self) -> bool:
+        """Whether some server grants a new session."""
+        client = self._new_client(runtime(self._handler))
+        try:
+            client.start_async().wait(TRIAL_S)
+            return bool(client.connected)
+        finally:
+            client.stop()
+            client.close()
 
     def _restart(self) -> None:
-        log.warning("no ZooKeeper session for %.0f s although a server can be reached: starting a new one",
+        log.warning("ZooKeeper has refused the session for %.0f s and grants new ones: starting a new one",
                     self.disconnected_for(time.monotonic()))
-        self._restarted_at = time.monotonic()
+        self._refused_since = None
         self.counts["restarts"] += 1
         try:
             self.client.stop()
