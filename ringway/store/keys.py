@@ -28,7 +28,8 @@ class Keys:
         self.cluster = validate_node_id(cluster)
         self._p = f"{PREFIX}:{cluster}"
         self.ring = f"{self._p}:ring"
-        self.presence_index = f"{self._p}:presence"
+        self.presence_index = f"{self._p}:presence"  # sorted set: "node boot" -> last renewed
+        self.softdown = f"{self._p}:softdown"  # sorted set: node -> until when lookups pass it over
         # Pub/sub channels: not keys, no slots.
         self.all_channel = f"{self._p}:all"
         self.ring_channel = f"{self._p}:ring"
@@ -70,10 +71,6 @@ class Keys:
     def node_stats(self, node: str) -> str:
         """String: the node's latest figures, JSON."""
         return f"{self._p}:stats:{node}"
-
-    def down(self, node: str) -> str:
-        """String: exists while lookups route around the node."""
-        return f"{self._p}:down:{node}"
 
     def node_channel(self, node: str) -> str:
         """Pub/sub channel of what is for users of one node."""

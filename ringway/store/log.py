@@ -3,7 +3,7 @@
 A position is (gen, seq). `gen` names an incarnation of the log; it changes when Redis came back as another process,
 lost the log, or let it expire. Seqs go on where the incarnation before stopped, and its positions stay good as long as
 nothing after them was lost, so a clean restart of Redis costs nobody anything. What cannot be vouched for is said:
-`recovered` is False. docs/decisions/0020-redis-restarts.md has the whole argument.
+`recovered` is False. docs/decisions/0030-redis-restarts.md has the whole argument.
 """
 
 from __future__ import annotations
@@ -163,10 +163,11 @@ class MessageLog:
         """Up to where the user has read; None: nothing. Raises Unavailable."""
         return cursors.read(self.client, self.keys, uid, [ch])[0]
 
-    def unread(self, uid: str, chs: Sequence[str]) -> dict[str, int]:
-        """Kept messages after the user's cursor, by channel. Raises Unavailable."""
+    def unread(self, uid: str, chs: Sequence[str]) -> list[int]:
+        """For each channel the number of kept messages after the user's cursor. Raises Unavailable."""
         after = dict(zip(chs, cursors.read(self.client, self.keys, uid, chs), strict=True))
-        return {ch: found.pending for ch, found in self.read_many(after, 0, create=False).items()}
+        found = self.read_many(after, 0, create=False)
+        return [found[ch].pending for ch in chs]
 
     def _append_round(
         self, appends: Sequence[Append], todo: Sequence[int], results: list[Appended | Unavailable]

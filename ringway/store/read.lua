@@ -3,6 +3,8 @@
 -- 6 '1': the position is a node's own. A client's may be invented; it must not raise an alarm for everybody else.
 -- Constant: META_TTL. Reply: {replication id, gen, head seq, oldest seq kept, 1 recovered | 0 not, seq after which the frames begin, seq, frame, ...}
 
+local TAIL = 100  -- longer than ,"gen":"...","seq":...,"ts":...} ever gets
+
 -- Where to read on from a position, and whether nothing before it is missing.
 local function resolve(log, replid, gen, seq)
   if gen == '' then return 0, true end
@@ -29,15 +31,23 @@ local function resolve(log, replid, gen, seq)
   return 0, false
 end
 
-local function add_frames(reply, start, limit, bytes)
-  local size, left = 0, limit
+-- Frames of earlier incarnations are handed out under the gen that carries them on, so that positions only go up:
+-- a client that is at (new gen, 7) gets (new gen, 8), whenever 8 was written.
+local function under(gen, frame)
+  local body, tail = string.sub(frame, 1, -TAIL - 1), string.sub(frame, -TAIL)
+  return body .. string.gsub(tail, ',"gen":"%w+",("seq":%d+,"ts":%d+})$', ',"gen":"' .. gen .. '",%1')
+end
+
+local function add_frames(reply, log, start, limit, bytes)
+  local size, left, carried = 0, limit, tonumber(string.match(log.past, ':(%d+)')) or 0
   while left > 0 do
     local entries = redis.call('XRANGE', KEYS[2], string.format('%.0f', start + 1), '+', 'COUNT', math.min(left, 64))
     if #entries == 0 then return end
     for _, entry in ipairs(entries) do
       start = tonumber(string.match(entry[1], '^%d+'))
-      size = size + #entry[2][2]
-      reply[#reply + 1], reply[#reply + 2] = start, entry[2][2]
+      local frame = start <= carried and under(log.gen, entry[2][2]) or entry[2][2]
+      size = size + #frame
+      reply[#reply + 1], reply[#reply + 2] = start, frame
       if size >= bytes then return end
     end
     left = left - #entries
@@ -52,5 +62,5 @@ local start, recovered = resolve(log, replid, ARGV[1], tonumber(ARGV[2]))
 local oldest = oldest_kept(log.seq)
 if start < oldest - 1 then start, recovered = oldest - 1, false end
 local reply = {replid, log.gen, log.seq, oldest, recovered and 1 or 0, start}
-add_frames(reply, start, tonumber(ARGV[3]), tonumber(ARGV[4]))
+add_frames(reply, log, start, tonumber(ARGV[3]), tonumber(ARGV[4]))
 return reply

@@ -2,7 +2,7 @@
 
 Under `appendfsync everysec`, and under asynchronous replication, Redis says ok before the message is safe. Whoever got
 that ok keeps the message until it is, and appends it again when Redis comes back with another history: what survived
-is a duplicate by its id, what was lost is there again. See docs/decisions/0020-redis-restarts.md.
+is a duplicate by its id, what was lost is there again. See docs/decisions/0030-redis-restarts.md.
 """
 
 from __future__ import annotations
