@@ -109,7 +109,7 @@ class Acceptor:
                 connection.abort(cause)
         if self._wsgi is not None:
             self._wsgi.close(deadline_s)
-        self.endpoint.heartbeat.close()
+        self.endpoint.close()
 
     def reload_tls(self) -> None:
         """Read the certificate and key again, for new connections (SIGHUP). A bad pair raises and changes nothing."""

@@ -10,6 +10,7 @@ from gevent import get_hub
 from gevent.event import Event
 
 from .heartbeat import Heartbeat
+from .poller import make_poller
 
 if TYPE_CHECKING:
     from .connection import Connection
@@ -62,15 +63,21 @@ class Counters:
 class Endpoint:
     """Made once per port, in the greenlet hub that will run its connections."""
 
-    __slots__ = ("_emptied", "connections", "counters", "heartbeat", "limits", "loop")
+    __slots__ = ("_emptied", "connections", "counters", "heartbeat", "limits", "loop", "poller")
 
     def __init__(self, limits: Limits | None = None, counters: Counters | None = None) -> None:
         self.limits = limits or Limits()
         self.counters = counters or Counters()
         self.loop: Any = get_hub().loop
         self.heartbeat = Heartbeat(self.loop)
+        self.poller = make_poller(self.loop)
         self.connections: set[Connection] = set()
         self._emptied = Event()
+
+    def close(self) -> None:
+        """Give the timer and the poller back, when no connection is left."""
+        self.heartbeat.close()
+        self.poller.close()
 
     def add(self, connection: Connection) -> None:
         self.connections.add(connection)

@@ -9,9 +9,10 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from socket import MSG_PEEK, SHUT_WR, SO_RCVLOWAT, SOL_SOCKET
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from .handshake import HEAD_END, Handshake, Refuse, check, parse_head, refuse_response
+from .poller import READ
 
 if TYPE_CHECKING:
     from _socket import socket as RawSocket
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("ringway.ws_server.greeting")
 
-READ = 1
 PEEK_BYTES = 2048
 LINGER_S = 2.0
 LINGER_BYTES = 65536
@@ -33,7 +33,7 @@ TOO_LARGE = Refuse(431, "the request's headers are too large", "header limit")
 class Greeting:
     """One accepted socket. `step` is what to do when it is readable."""
 
-    __slots__ = ("_acceptor", "_head", "_lingered", "_looked", "_step", "_token", "_watcher", "peer", "stream")
+    __slots__ = ("_acceptor", "_head", "_lingered", "_looked", "_step", "_token", "_waiting", "peer", "stream")
 
     def __init__(self, acceptor: Acceptor, stream: Stream, peer: str) -> None:
         self._acceptor = acceptor
@@ -41,7 +41,7 @@ class Greeting:
         self.peer = peer
         self._head = b""
         self._looked = self._lingered = 0
-        self._watcher: Any = None
+        self._waiting = False
         self._token: int | None = None
         self._step: Callable[[], None] = self._read_head
 
@@ -69,6 +69,9 @@ class Greeting:
         except Exception:
             log.exception("handshake with %s failed", self.peer)
             self.drop("error")
+
+    def on_writable(self) -> None:
+        """Not watched for: answers here are short enough for any socket's buffer."""
 
     def on_due(self, now: float) -> None:
         """The deadline: a slow loris, or a refused client that does not go."""
@@ -106,21 +109,20 @@ class Greeting:
 
     def release(self) -> None:
         """Let go of the socket: no watcher, no deadline."""
-        if self._watcher is not None:
-            self._watcher.stop()
-            self._watcher.close()
-            self._watcher = None
+        if self._waiting:
+            self._waiting = False
+            self._acceptor.endpoint.poller.forget(self.stream.fileno())
+            self._acceptor.forget(self)
         if self._token is not None:
             self._acceptor.endpoint.heartbeat.cancel(self, self._token)
             self._token = None
-        self._acceptor.forget(self)
 
     def _wait(self, delay_s: float | None = None) -> None:
-        if self._watcher is not None:
+        if self._waiting:
             return
+        self._waiting = True
         endpoint = self._acceptor.endpoint
-        self._watcher = endpoint.loop.io(self.stream.fileno(), READ)
-        self._watcher.start(self.on_readable)
+        endpoint.poller.watch(self.stream.fileno(), self, READ)
         self._token = endpoint.heartbeat.schedule(self, endpoint.limits.handshake_s if delay_s is None else delay_s)
         self._acceptor.remember(self)
 

@@ -77,7 +77,7 @@ class Reader:
         self._compressed = False
         self._decoder: codecs.IncrementalDecoder | None = None
         self.fault: Fault | None = None
-        self.ended = False  # a close frame came: what follows is not ours to read
+        self.ended = False  # a close frame or a fault came: what follows is not ours to read
 
     @property
     def mid_message(self) -> bool:
@@ -85,7 +85,7 @@ class Reader:
         return self._tail is not None or self._kind != 0
 
     def feed(self, data: bytes) -> list[Message]:
-        """The messages that `data` completes, in order; then look at `fault` and `ended`."""
+        """The messages that `data` completes, in order; once `ended` there is nothing more to feed."""
         out: list[Message] = []
         if self._tail is not None:
             self._tail += data
@@ -221,10 +221,10 @@ class Reader:
     def _control(self, opcode: int, payload: bytes, out: list[Message]) -> bool:
         """Control frames may come between the fragments of a message (section 5.4), a close too."""
         if opcode == CLOSE:
+            self.ended = True
             self.fault = close_fault(payload)
             if self.fault is not None:
                 return False
-            self.ended = True
         out.append((opcode, payload))
         return not self.ended
 
@@ -236,6 +236,7 @@ class Reader:
     def _fail(self, code: CloseCode, reason: str) -> int:
         if self.fault is None:
             self.fault = Fault(code, reason)
+            self.ended = True
         return -1
 
 
