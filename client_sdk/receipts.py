@@ -21,6 +21,11 @@ class _Answer:
         self._result: Any = None
         self._error: RingwayError | None = None
 
+    @property
+    def error(self) -> RingwayError | None:
+        """Why it failed; None while there is no answer, and after an ok."""
+        return self._error
+
     def settle(self, result: Any) -> None:
         self._result = result
         self._finish()

@@ -1,0 +1,188 @@
+"""The books of a run: what was sent, what arrived, where, in which order, and how long each client was away. Pure.
+
+A durable message is owed to every reader of its channel once it was handed to a client's `send` or `publish`: the SDK
+keeps it until the node's ok, so at the end of a run there is no "not yet". What a client reported as a gap is counted
+as a reported gap and not as lost; a loss that nobody reported is the failure this exists to find.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from statistics import quantiles
+
+
+@dataclass(slots=True)
+class Entry:
+    """One message. Times in seconds of the run's clock; `accepted` is when its ok came."""
+
+    ch: str
+    sender: str
+    sent: float
+    accepted: float | None = None
+    refused: str | None = None
+    deliveries: Counter[str] = field(default_factory=Counter)  # by reader
+
+
+@dataclass(frozen=True, slots=True)
+class Disorder:
+    """A reader got a message at a place of the log that is not after the one before."""
+
+    uid: str
+    ch: str
+    before: tuple[str, int]
+    after: tuple[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Outage:
+    """A time in which a client had no open connection."""
+
+    uid: str
+    start: float
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What the books say. `ok` is the promise: nothing lost, doubled or out of order, and no gap unreported."""
+
+    sent: int
+    accepted: int
+    refused: Counter[str]
+    unanswered: int
+    owed: int
+    delivered: int
+    lost: Sequence[tuple[str, str]]  # (message id, reader)
+    doubled: Sequence[tuple[str, str]]
+    strange: int  # deliveries of messages nobody sent
+    disorder: Sequence[Disorder]
+    gaps: int
+    excused: int  # owed, not delivered, in a channel with a reported gap
+    outages: Sequence[Outage]
+    latency_s: Mapping[str, float]  # p50, p99, max of send to delivery
+
+    @property
+    def ok(self) -> bool:
+        return not (self.lost or self.doubled or self.disorder or self.strange)
+
+    def lines(self) -> list[str]:
+        """The verdict for people."""
+        away = sorted(outage.seconds for outage in self.outages)
+        latency = ", ".join(f"{name} {seconds * 1000:.1f} ms" for name, seconds in self.latency_s.items())
+        refused = ", ".join(f"{code} {n}" for code, n in self.refused.items())
+        lines = [
+            f"sent {self.sent}, accepted {self.accepted}, unanswered {self.unanswered}, refused: {refused or 'none'}",
+            f"owed {self.owed}, delivered {self.delivered}, send to delivery: {latency or 'nothing'}",
+            f"lost {len(self.lost)}, doubled {len(self.doubled)}, out of order {len(self.disorder)}, "
+            f"strange {self.strange}, reported gaps {self.gaps} (excusing {self.excused})",
+            f"outages {len(away)}" + (f": p50 {percentile(away, 50):.2f} s, p99 {percentile(away, 99):.2f} s, "
+                                      f"longest {away[-1]:.2f} s" if away else ""),
+            "verdict: " + ("nothing lost, doubled or out of order" if self.ok else "BROKEN PROMISE"),
+        ]
+        examples = [f"  lost: {message} to {uid}" for message, uid in self.lost[:5]]
+        examples += [f"  doubled: {message} to {uid}" for message, uid in self.doubled[:5]]
+        return lines + examples + [f"  disorder: {d}" for d in self.disorder[:5]]
+
+
+def percentile(values: Sequence[float], p: int) -> float:
+    """The p-th percentile (1 to 99) of at least one value."""
+    return quantiles(values, n=100, method="inclusive")[p - 1] if len(values) > 1 else values[0]
+
+
+class Ledger:
+    """Books for one run. `readers` says who is owed the messages of a channel."""
+
+    def __init__(self, readers: Mapping[str, Iterable[str]]) -> None:
+        self._readers = {ch: tuple(uids) for ch, uids in readers.items()}
+        self._entries: dict[str, Entry] = {}
+        self._places: dict[tuple[str, str], tuple[str, int]] = {}
+        self._disorder: list[Disorder] = []
+        self._gaps: set[tuple[str, str]] = set()
+        self._gap_count = 0
+        self._strange = 0
+        self._away: dict[str, float] = {}
+        self._outages: list[Outage] = []
+        self._latencies: list[float] = []
+
+    def sent(self, message: str, ch: str, sender: str, now: float) -> None:
+        self._entries[message] = Entry(ch, sender, now)
+
+    def accepted(self, message: str, now: float) -> None:
+        self._entries[message].accepted = now
+
+    def refused(self, message: str, why: str) -> None:
+        """The application was told that this message will not be sent."""
+        self._entries[message].refused = why
+
+    def delivered(self, uid: str, ch: str, place: tuple[str, int], message: str, now: float) -> None:
+        """A client's application got a message. `place` is (gen, seq); gens of a channel sort by age as text."""
+        before = self._places.get((uid, ch))
+        if before is not None and place <= before:
+            self._disorder.append(Disorder(uid, ch, before, place))
+        self._places[uid, ch] = place
+        entry = self._entries.get(message)
+        if entry is None or entry.ch != ch:
+            self._strange += 1
+            return
+        entry.deliveries[uid] += 1
+        self._latencies.append(now - entry.sent)
+
+    def gap(self, uid: str, ch: str) -> None:
+        """A client reported that messages of a channel are gone."""
+        self._gaps.add((uid, ch))
+        self._gap_count += 1
+
+    def closed(self, uid: str, now: float) -> None:
+        """The client has no open connection from now on."""
+        self._away.setdefault(uid, now)
+
+    def opened(self, uid: str, now: float) -> None:
+        """The client has an open connection from now on."""
+        start = self._away.pop(uid, None)
+        if start is not None:
+            self._outages.append(Outage(uid, start, now - start))
+
+    def forget_outages(self) -> None:
+        """Start counting outages now: opening the clients at the start of a run is none."""
+        self._outages.clear()
+
+    @property
+    def sent_count(self) -> int:
+        return len(self._entries)
+
+    def missing(self) -> list[tuple[str, str]]:
+        """(message id, reader) of all that is owed, not refused and not delivered."""
+        return [(message, uid) for message, entry in self._entries.items() if entry.refused is None
+                for uid in self._readers[entry.ch] if uid not in entry.deliveries]
+
+    def verdict(self, now: float) -> Verdict:
+        """Close the books. Who is away now has been so until now."""
+        entries = self._entries.values()
+        missing = self.missing()
+        lost = [(m, uid) for m, uid in missing if (uid, self._entries[m].ch) not in self._gaps]
+        kept = [e for e in entries if e.refused is None]
+        still = [Outage(uid, start, now - start) for uid, start in self._away.items()]
+        return Verdict(
+            sent=len(self._entries),
+            accepted=sum(e.accepted is not None for e in entries),
+            refused=Counter(e.refused for e in entries if e.refused is not None),
+            unanswered=sum(e.accepted is None for e in kept),
+            owed=sum(len(self._readers[e.ch]) for e in kept),
+            delivered=sum(e.deliveries.total() for e in entries),
+            lost=lost,
+            doubled=[(m, uid) for m, e in self._entries.items() for uid, n in e.deliveries.items() if n > 1],
+            strange=self._strange,
+            disorder=tuple(self._disorder),
+            gaps=self._gap_count,
+            excused=len(missing) - len(lost),
+            outages=(*self._outages, *still),
+            latency_s=self._latency(),
+        )
+
+    def _latency(self) -> dict[str, float]:
+        values = sorted(self._latencies)
+        if not values:
+            return {}
+        return {"p50": percentile(values, 50), "p99": percentile(values, 99), "max": values[-1]}
