@@ -146,7 +146,6 @@ class Election:
         self._zk, self._info = zk, info
         self._path = zk.path("leader")
         self._ring = zk.path("ring")
-        self._born: dict[str, int] = {}
 
     def campaign(self, watch: Callable[..., object]) -> bool:
         """Stand for election, and tell whether we are elected. `watch` is called when that may have changed.
@@ -221,9 +220,7 @@ class Election:
             return  # an answer that was lost: it is there
 
     def _oldest(self, names: set[str]) -> str | None:
-        """By creation transaction. A znode's name is its session's, so its czxid never changes and is read once."""
-        unknown = [name for name in names if name not in self._born]
-        found = self._zk.get_many([f"{self._path}/{name}" for name in unknown], [None] * len(unknown))
-        born = {name: answer[1].czxid for name, answer in zip(unknown, found, strict=True) if answer is not None}
-        self._born = {name: zxid for name, zxid in {**self._born, **born}.items() if name in names}
-        return min(self._born, key=self._born.__getitem__, default=None)
+        """The candidate whose znode was created first; there are as many candidates as lookup processes."""
+        stats = self._zk.get_many([f"{self._path}/{name}" for name in names], [None] * len(names))
+        born = {name: found[1].czxid for name, found in zip(names, stats, strict=True) if found is not None}
+        return min(born, key=born.__getitem__, default=None)

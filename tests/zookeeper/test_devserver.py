@@ -19,7 +19,7 @@ from ringway.processes import Processes
 from ringway.servers import start_zookeeper
 from ringway.zookeeper.devserver import DevServer
 from tests.harness.waiting import wait_until
-from tests.harness.zookeeper_raw import EPHEMERAL, RawSession
+from tests.harness.zookeeper_raw import EPHEMERAL, EXISTS, RawSession, text
 
 LOST_AND_BACK = [KazooState.SUSPENDED, KazooState.LOST, KazooState.CONNECTED]
 
@@ -82,22 +82,20 @@ def test_drop_closes_connections_and_keeps_sessions(server: DevServer, zk: Kazoo
     assert zk.exists("/e") is not None
 
 
-def test_freeze_answers_nobody_and_expires_nobody_until_it_thaws(
-    server: DevServer, zk: KazooClient, states: list[str]
-) -> None:
-    with RawSession(server.address, timeout_ms=1000) as silent:
+def test_freeze_answers_nobody_and_expires_nobody_until_it_thaws(server: DevServer) -> None:
+    with RawSession(server.address, timeout_ms=1000) as silent, RawSession(server.address, timeout_ms=9000) as asking:
         assert silent.create("/silent", EPHEMERAL) == 0
         server.freeze()
-        asked = zk.exists_async("/silent")
-        frozen_until = time.monotonic() + 1.5
+        asking.request(1, EXISTS, text("/silent") + b"\0")
+        frozen_until = time.monotonic() + 1.2
         wait_until(lambda: time.monotonic() > frozen_until, 3)
-        assert not asked.ready()
         assert silent.id in server.sessions()
+        asking.expect_silence(0.1)
         with pytest.raises(TimeoutError):
             say(server.address, "ruok", timeout_s=0.2)
         server.thaw()
         assert silent.id not in server.sessions()
-    assert zk.retry(zk.exists, "/silent") is None
+        assert asking.answer()[2] == -101  # no node: its session expired with the thaw, before this was read
 
 
 def test_a_client_that_connects_to_a_frozen_server_is_served_after_the_thaw(server: DevServer) -> None:
@@ -230,7 +228,7 @@ SHORT = [b"", b"\0\0\0\1", struct.pack("!iii", 1, 1, 500) + b"x", struct.pack("!
 @pytest.mark.parametrize("body", SHORT)
 def test_a_malformed_request_ends_its_own_connection(server: DevServer, zk: KazooClient, body: bytes) -> None:
     with RawSession(server.address) as liar:
-        liar._send(body)
+        liar.send(body)
         assert liar.packet() is None
     assert zk.exists("/") is not None
 
