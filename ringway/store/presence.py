@@ -110,6 +110,13 @@ class PresenceReader:
         """Users connected; one who is just moving counts on both nodes. Raises Unavailable."""
         return sum(self._ask(lambda pipe, key: pipe.scard(key))[1])
 
+    def users(self) -> dict[str, set[str]]:
+        """All users, by the node they are connected to: as much data as there are users. Raises Unavailable."""
+        found: dict[str, set[str]] = {}
+        for node, uids in zip(*self._ask(lambda pipe, key: pipe.smembers(key)), strict=True):
+            found.setdefault(node, set()).update(uid.decode() for uid in uids)
+        return found
+
     def _ask(self, question: Callable[..., object]) -> tuple[list[str], list[Any]]:
         """The nodes, and each one's reply."""
         with redis_errors():
