@@ -138,11 +138,11 @@ def _left(track: Track, options: GuardOptions, now: float) -> Track:
 
 
 def _forgiven(track: Track, options: GuardOptions, now: float) -> Track:
-    """Let an excluded node in again after its quiet time; forget its strikes after the longest one."""
+    """Let an excluded node in again after its quiet time; forget its strikes after the longest one on top of it."""
     quiet = now - track.ready_since if track.ready_since is not None else 0.0
     if track.excluded and quiet >= quiet_s(track, options):
         return replace(track, excluded=False, leaves=())
-    if track.strikes and not track.excluded and quiet >= options.flap_max_s:
+    if track.strikes and not track.excluded and quiet >= quiet_s(track, options) + options.flap_max_s:
         return replace(track, strikes=0)
     return track
 
