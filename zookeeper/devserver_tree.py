@@ -186,11 +186,13 @@ class Transaction:
     def _create(self, write: Create) -> bytes:
         if not write.known_mode:
             raise Refused(Code.UNIMPLEMENTED)
-        validate(write.path + "1" if write.sequence else write.path)
+        if "/" not in write.path or "\0" in write.path:
+            raise Refused(Code.BAD_ARGUMENTS)
         acl = self._resolve(write.acl)
         parent_path, _ = split(write.path)
         parent = self._tree.readable(parent_path, self._actor, acls.CREATE)
         path = f"{write.path}{parent.created:010d}" if write.sequence else write.path
+        validate(path)  # only here: a missing parent is told before a bad name, as by the real server
         if path in self._tree.nodes:
             raise Refused(Code.NODE_EXISTS)
         if parent.owner:
