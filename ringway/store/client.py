@@ -7,7 +7,9 @@ on a new connection; everything ringway writes is safe to repeat.
 
 from __future__ import annotations
 
+import logging
 import re
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -18,10 +20,13 @@ from redis.cluster import ClusterNode
 from redis.connection import BlockingConnectionPool, parse_url
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError
+from redis.exceptions import TimeoutError as RedisTimeoutError
 from redis.retry import Retry
-from redis.sentinel import Sentinel
+from redis.sentinel import Sentinel, SentinelConnectionPool
 
 from ringway.core.errors import ConfigError, Unavailable
+
+logger = logging.getLogger(__name__)
 
 Client = redis.Redis | redis.RedisCluster
 
@@ -31,6 +36,7 @@ RULE = (
     "(rediss+cluster:// for TLS) or redis+sentinel://host:port,host:port/master?db=0 (rediss+sentinel:// for TLS)"
 )
 RETRY_AFTER_S = 1.0
+ASK_SENTINELS_S = 1.0
 _POOL_SIZE = 50
 _URL = re.compile(r"(rediss?)(?:\+(cluster|sentinel))?://(?:([^@/]*)@)?([^/?#]+)(?:/([^?#]*))?(?:\?([^#]*))?")
 _HOST = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^:\[\]\s,@]+)(?::(\d{1,5}))?")
@@ -61,6 +67,27 @@ def connect(url: str, *, timeout_s: float = 2.0) -> Client:
     host, port = hosts[0]
     kwargs |= {"host": host, "port": port, "max_connections": _POOL_SIZE, "timeout": timeout_s}
     return redis.Redis(connection_pool=BlockingConnectionPool(**kwargs))  # type: ignore[no-untyped-call]
+
+
+class WatchfulPool(SentinelConnectionPool):
+    """Asks the sentinels once a second which server is the master.
+
+    A replaced master that still lives takes writes for 8 s and more until a sentinel turns it into a replica
+    (sentinel.c, sentinelRefreshInstanceInfo), and then loses them all. redis-py asks on new connections only.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)  # type: ignore[no-untyped-call]
+        self._asked = time.monotonic()
+
+    def get_connection(self, *args: Any, **kwargs: Any) -> Any:
+        if time.monotonic() - self._asked > ASK_SENTINELS_S:
+            self._asked = time.monotonic()
+            try:
+                self.get_master_address()  # type: ignore[no-untyped-call]  # closes connections to another one
+            except (RedisConnectionError, RedisTimeoutError) as error:
+                logger.debug("no sentinel answers, staying with the master known: %s", error)
+        return super().get_connection(*args, **kwargs)
 
 
 @contextmanager
@@ -128,5 +155,5 @@ def _sentinel(hosts: list[tuple[str, int]], master: str, kwargs: dict[str, Any])
     tls = {k: v for k, v in kwargs.items() if k.startswith("ssl_")} | {"ssl": ssl}
     kwargs = {k: v for k, v in kwargs.items() if k not in ("host", "port")} | {"ssl": ssl}
     sentinel = Sentinel(hosts, sentinel_kwargs=own | shared | tls, **kwargs)  # type: ignore[no-untyped-call]
-    client: redis.Redis = sentinel.master_for(master)  # type: ignore[no-untyped-call]
+    client: redis.Redis = sentinel.master_for(master, connection_pool_class=WatchfulPool)  # type: ignore[no-untyped-call]
     return client

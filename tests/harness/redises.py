@@ -9,11 +9,13 @@ import os
 import shutil
 import signal
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Self
+
+import redis
 
 from ringway.processes import Child, NotReady, Processes
 from ringway.servers import redis_binary, start_redis
@@ -23,13 +25,20 @@ _ATTEMPTS = 5
 
 
 class RealRedis:
-    """A redis-server of our own; with `durable` (append-only file) its data survives `kill` and `restart`."""
+    """A redis-server of our own; with `durable` (append-only file) its data survives `kill` and `restart`.
 
-    def __init__(self, *, durable: bool = False, binary: str | None = None) -> None:
+    `fsync`: "always" (what was acknowledged before a kill is there after it) or "everysec". `extra`: more settings.
+    """
+
+    def __init__(
+        self, *, durable: bool = False, fsync: str = "always", binary: str | None = None, extra: Sequence[str] = ()
+    ) -> None:
         self._binary = binary or shutil.which("redis-server") or redis_binary()
         self._processes = Processes()
         self._folder = Path(tempfile.mkdtemp(prefix="ringway-redis-"))
-        self._durable = durable
+        self._extra = ["--dir", str(self._folder), *extra]
+        if durable:
+            self._extra += ["--appendonly", "yes", "--appendfsync", fsync]
         self._child: Child | None = None
         self.port = pick_port()
 
@@ -44,10 +53,7 @@ class RealRedis:
 
     def start(self) -> None:
         """Raises NotReady when the port is taken."""
-        # appendfsync always: what was acknowledged before a kill is there after it
-        durable = ["--appendonly", "yes", "--appendfsync", "always"] if self._durable else []
-        extra = ["--dir", str(self._folder), *durable]
-        self._child, _ = start_redis(self._processes, binary=self._binary, port=self.port, extra=extra)
+        self._child, _ = start_redis(self._processes, binary=self._binary, port=self.port, extra=self._extra)
 
     def stop(self) -> None:
         """SIGTERM; returns when it has ended."""
@@ -74,6 +80,26 @@ class RealRedis:
         self._folder.mkdir()
         if was_alive:
             self.start()
+
+    def drop_clients(self) -> None:
+        """Closes every client connection, subscribers too; the server goes on."""
+        with redis.Redis(port=self.port, retry=None) as client:
+            for kind in ("normal", "pubsub"):
+                client.execute_command("CLIENT", "KILL", "TYPE", kind, "SKIPME", "yes")
+
+    def journal_size(self) -> int:
+        """Bytes of the append-only file: a mark to go back to with `lose_after`."""
+        return self._journal().stat().st_size
+
+    def lose_after(self, size: int) -> None:
+        """Kills the server and what it wrote after that mark, as a power failure does; starts it again."""
+        self.kill()
+        os.truncate(self._journal(), size)
+        self.start()
+
+    def _journal(self) -> Path:
+        # Redis 7: appendonlydir/appendonly.aof.1.incr.aof; Redis 6: appendonly.aof
+        return next(iter(self._folder.glob("appendonlydir/*.incr.aof")), self._folder / "appendonly.aof")
 
     def freeze(self) -> None:
         self.child.send(signal.SIGSTOP)
