@@ -8,12 +8,13 @@ import threading
 
 import pytest
 import redis
+from docker.errors import DockerException  # type: ignore[import-untyped]
 from kazoo.client import KazooClient
 
-from tests.harness import redises, zookeepers
+from tests.harness import redises, zookeeper_java, zookeepers
 from tests.harness.leaks import Resources, leaked
 from tests.harness.waiting import wait_until
-from tests.harness.zookeepers import Ensemble, RealZooKeeper, expire_session, zookeeper_java
+from tests.harness.zookeepers import Ensemble, RealZooKeeper, expire_session
 
 needs_java = pytest.mark.skipif(not zookeeper_java.available(), reason="no Java or no ZooKeeper on this machine")
 
@@ -142,7 +143,7 @@ def test_a_named_image_without_an_engine_is_an_error_and_no_silent_fallback(monk
     monkeypatch.setenv("DOCKER_HOST", "unix:///nonexistent/docker.sock")
     choice = zookeepers.choose()
     assert "some-image" in choice.sentence
-    with pytest.raises(zookeepers.DockerException):
+    with pytest.raises(DockerException):
         choice.make()
 
 

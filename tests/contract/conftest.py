@@ -10,7 +10,8 @@ import pytest
 from kazoo.client import KazooClient
 
 from tests.conftest import CHOICES
-from tests.harness.zookeepers import DevServerZooKeeper, Provider, RealZooKeeper, zookeeper_java
+from tests.harness import zookeeper_java
+from tests.harness.zookeepers import DevServerZooKeeper, Provider, RealZooKeeper
 
 OWNER = "node:secret"  # whom the tests of ACLs leave as the owner of znodes
 Connect = Callable[..., KazooClient]
