@@ -12,7 +12,7 @@ from ringway.core.errors import RingwayError
 log = logging.getLogger(__name__)
 
 # A source reads its copy of the ring document, within the seconds it is given, and applies it.
-Source = Callable[[float], None]
+Source = Callable[[float], object]
 
 
 class Refresher:

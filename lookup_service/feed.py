@@ -1,0 +1,75 @@
+"""What Redis tells: a new ring in the mirror, and the nodes' own events."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import orjson
+from redis.exceptions import RedisError
+
+from ringway.store.client import Client
+from ringway.store.keys import Keys
+
+log = logging.getLogger(__name__)
+
+POLL_S = 1.0
+RETRY_S = 1.0
+
+
+class Feed:
+    """A thread that listens on two pub/sub channels and reconnects for ever.
+
+    Pub/sub loses what is sent while nobody listens, so after every (re)connection `on_ring` is called once.
+    """
+
+    def __init__(
+        self, client: Client, keys: Keys, *, on_ring: Callable[[], object], on_event: Callable[[str, Any], object]
+    ) -> None:
+        self._client, self._keys = client, keys
+        self._on_ring, self._on_event = on_ring, on_event
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="redis-feed", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self) -> None:
+        self._stopping.set()
+
+    def _run(self) -> None:
+        said = False
+        while not self._stopping.is_set():
+            try:
+                self._follow()
+                said = False
+            except (RedisError, OSError) as error:
+                if not said:
+                    log.warning("no events from Redis until it is back: %s", error)
+                said = True
+            except Exception:
+                log.exception("the feed from Redis failed; going on")
+            self._stopping.wait(RETRY_S)
+
+    def _follow(self) -> None:
+        with self._client.pubsub(ignore_subscribe_messages=True) as channel:  # type: ignore[no-untyped-call]
+            channel.subscribe(self._keys.ring_channel, self._keys.events_channel)
+            self._on_ring()
+            while not self._stopping.is_set():
+                message = channel.get_message(timeout=POLL_S)
+                if message is not None:
+                    self._take(message["channel"], message["data"])
+
+    def _take(self, channel: bytes, data: bytes) -> None:
+        if channel.decode() == self._keys.ring_channel:
+            self._on_ring()
+            return
+        try:
+            event = orjson.loads(data)
+            name = str(event["t"])
+        except (orjson.JSONDecodeError, KeyError, TypeError) as error:
+            log.warning("ignored an event that cannot be read (%s): %.200r", error, data)
+            return
+        self._on_event(name, event)

@@ -1,0 +1,33 @@
+"""One worker process: its parts started, its WSGI callable, and its orderly end."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from multiprocessing.connection import Connection, wait
+from multiprocessing.util import Finalize
+
+from .app import create_app
+from .config import LookupConfig
+from .fast_route import FastRoute, Wsgi
+from .metrics import forget_dead_processes
+from .services import Services
+
+
+def load(config: LookupConfig, end: Connection) -> Wsgi:
+    """Start the parts and give the callable. `end` becomes readable when the parent stops or is gone."""
+    # Ctrl-C reaches the whole process group; the parent alone decides what it means, or workers would be "lost" to it.
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    forget_dead_processes()
+    services = Services(config)
+    services.start()
+    Finalize(None, services.stop, exitpriority=100)
+    threading.Thread(target=_follow_parent, args=(end, services), name="parent-watch", daemon=True).start()
+    return FastRoute(create_app(services).wsgi_app, services.router, services.cors)
+
+
+def _follow_parent(end: Connection, services: Services) -> None:
+    wait([end])
+    services.stop()
+    os.kill(os.getpid(), signal.SIGTERM)
