@@ -41,6 +41,10 @@ INBOX_LIMIT = 10_000
 R = TypeVar("R", bound=_Answer)
 
 
+class Resync(Exception):
+    """Ends the reading of a connection that left out a message; its text names the channel."""
+
+
 class BaseClient(Generic[R]):
     """Runs the machine. A front end carries out the actions and decides which thread or task calls what."""
 

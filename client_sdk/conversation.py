@@ -19,7 +19,7 @@ from ringway.core.frames import FRAME_LIMIT, Position
 from ringway.core.uids import validate_group, validate_uid
 
 from .outbox import Entry, Outbox
-from .positions import Gap, Positions
+from .positions import Gap, Positions, Verdict
 
 RETRYABLE = frozenset({"unavailable", "rate_limited"})  # error codes that the same frame may not meet later
 PING = '{"t":"ping"}'
@@ -70,7 +70,13 @@ class Held(NamedTuple):
     error: FrameRefused
 
 
-Happening = Message | Gap | Held | ClientError
+class Behind(NamedTuple):
+    """A message is missing in a channel: connect anew from the positions."""
+
+    ch: str
+
+
+Happening = Message | Gap | Held | Behind | ClientError
 
 
 class Conversation(Generic[R]):
@@ -195,9 +201,9 @@ class Conversation(Generic[R]):
         message = Message(ch, frame["id"], frame["from"], frame["body"], frame["ts"], gen, seq)
         if gen is None or seq is None:
             return (message,)
-        new, gap = self.positions.take(ch, gen, seq)
-        if not new:
-            return ()
+        verdict, gap = self.positions.take(ch, gen, seq)
+        if verdict is not Verdict.NEW:
+            return (Behind(ch),) if verdict is Verdict.AHEAD else ()
         return (message,) if gap is None else (gap, message)
 
     def _ok(self, frame: Mapping[str, Any]) -> Sequence[Happening]:

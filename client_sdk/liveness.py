@@ -10,31 +10,36 @@ DEFAULT_PING_S = 25.0
 
 
 class Liveness:
-    """Watches one connection. Times in seconds of any steady clock."""
+    """Watches one connection. Times in seconds of any steady clock.
+
+    Silence alone is no proof: timers of hidden browser tabs and of sleeping laptops fire late, so a node is given up
+    only when a ping of ours was not answered.
+    """
 
     __slots__ = ("_asked", "_heard", "_ping_s")
 
     def __init__(self, ping_s: float, now: float) -> None:
         """Args: ping_s: what welcome said; nothing heard for so long is worth a ping."""
         self._ping_s = ping_s if ping_s > 0 else DEFAULT_PING_S
-        self._heard, self._asked = now, False
+        self._heard = now
+        self._asked: float | None = None
 
     def heard(self, now: float) -> None:
         """Anything came in."""
-        self._heard, self._asked = now, False
+        self._heard, self._asked = now, None
 
     def ping_due(self, now: float) -> bool:
         """Whether to write a `ping` now; true once for each silence."""
-        if self._asked or now - self._heard < self._ping_s:
+        if self._asked is not None or now - self._heard < self._ping_s:
             return False
-        self._asked = True
+        self._asked = now
         return True
 
     def dead(self, now: float) -> bool:
-        """Whether nothing came for ping_s + 10 s."""
-        return now - self._heard >= self._ping_s + PONG_S
+        """Whether a ping was not answered: nothing came for ping_s + 10 s."""
+        return self._asked is not None and now - self._asked >= PONG_S
 
     def next_s(self, now: float) -> float:
         """Seconds until it is worth looking again."""
-        limit = self._ping_s + PONG_S if self._asked else self._ping_s
-        return max(0.0, self._heard + limit - now)
+        due = self._heard + self._ping_s if self._asked is None else self._asked + PONG_S
+        return max(0.0, due - now)

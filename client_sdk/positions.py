@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Any, Protocol
 
 from ringway.core.errors import InvalidFrame
@@ -39,6 +40,14 @@ class Gap:
     oldest: int
 
 
+class Verdict(StrEnum):
+    """What to do with a message by its place in the channel."""
+
+    NEW = "new"
+    OLD = "old"  # had already: drop it
+    AHEAD = "ahead"  # something is missing before it: ask again from where we are
+
+
 class Positions:
     """Positions by channel (`u:<uid>` or `g:<group>`)."""
 
@@ -48,6 +57,8 @@ class Positions:
         self._retired: dict[str, list[str]] = {}
         self._finished: dict[str, Position] = {}
         self._unacked: set[str] = set()
+        self._acked: set[str] = set()
+        self._doubted: dict[str, Position] = {}  # where a message did not follow
         for ch, text in (saved or {}).items():
             self._restore(ch, text)
 
@@ -75,17 +86,23 @@ class Positions:
             self._loose.add(ch)
         return None
 
-    def take(self, ch: str, gen: str, seq: int) -> tuple[bool, Gap | None]:
-        """Whether a message is new, and the gap before it if it does not follow the last one."""
+    def take(self, ch: str, gen: str, seq: int) -> tuple[Verdict, Gap | None]:
+        """What to do with a message.
+
+        One that does not follow the last is not taken at first: a new connection asks for what is between. If it
+        comes again right after the same place, nothing is between any more, and it is taken with the gap before it.
+        """
         had = self._taken.get(ch)
-        if gen in self._retired.get(ch, ()):
-            return False, None
-        same = had is not None and had.gen == gen
-        if same and had is not None and seq <= had.seq:
-            return False, None
-        follows = had is None or ch in self._loose or (same and seq == had.seq + 1)
+        if gen in self._retired.get(ch, ()) or (had is not None and had.gen == gen and seq <= had.seq):
+            return Verdict.OLD, None
+        gap = None
+        if had is not None and ch not in self._loose and (had.gen, had.seq + 1) != (gen, seq):
+            if self._doubted.get(ch) != had:
+                self._doubted[ch] = had
+                return Verdict.AHEAD, None
+            gap = Gap(ch, had, gen, seq)
         self._place(ch, Position(gen, seq))
-        return True, None if follows else Gap(ch, had, gen, seq)
+        return Verdict.NEW, gap
 
     def _place(self, ch: str, position: Position) -> None:
         had = self._taken.get(ch)
@@ -93,6 +110,7 @@ class Positions:
             self._retired[ch] = [*self._retired.get(ch, ()), had.gen][-RETIRED:]
         self._taken[ch] = position
         self._loose.discard(ch)
+        self._doubted.pop(ch, None)
 
     def finish(self, ch: str, gen: str, seq: int) -> None:
         """The application is done with everything up to here."""
@@ -104,19 +122,20 @@ class Positions:
     def acks(self) -> list[tuple[str, Position]]:
         """What to acknowledge now: one place a channel, each reported once."""
         due = [(ch, self._finished[ch]) for ch in sorted(self._unacked)]
+        self._acked |= self._unacked
         self._unacked.clear()
         return due
 
     def ack_again(self) -> None:
         """On a new connection: an ack has no ok, so the last one of each channel may be lost."""
-        self._unacked.update(self._finished)
+        self._unacked |= self._acked
 
     def forget(self, ch: str) -> None:
         """The client left the channel."""
-        for places in (self._taken, self._finished, self._retired):
+        for places in (self._taken, self._finished, self._retired, self._doubted):
             places.pop(ch, None)
-        self._loose.discard(ch)
-        self._unacked.discard(ch)
+        for channels in (self._loose, self._unacked, self._acked):
+            channels.discard(ch)
 
     def saved(self) -> dict[str, str]:
         """What a PositionStore keeps."""

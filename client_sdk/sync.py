@@ -18,11 +18,12 @@ from websockets.exceptions import ConnectionClosed, WebSocketException
 from websockets.sync.client import ClientConnection, connect
 from websockets.typing import Subprotocol
 
+from ringway.core.close_codes import CloseCode
 from ringway.core.errors import ClientError, ConnectFailed
 from ringway.core.frames import SUBPROTOCOL
 
-from .base import ACK_EVERY_S, CLOSE_TIMEOUT_S, BaseClient, log
-from .conversation import PING, Held, Message
+from .base import ACK_EVERY_S, CLOSE_TIMEOUT_S, BaseClient, Resync, log
+from .conversation import PING, Behind, Held, Message
 from .events import BROKEN, Close, Connect, Event, Lost, Resolve, Start, Timer, Wait, Welcome
 from .liveness import DEFAULT_PING_S, Liveness
 from .machine import State
@@ -293,6 +294,8 @@ class Client(BaseClient[Receipt]):
                 code, reason = ws.close_code or BROKEN, ws.close_reason or ""
         except ConnectionClosed as error:
             code, reason = (error.rcvd.code, error.rcvd.reason) if error.rcvd else (BROKEN, str(error))
+        except Resync as error:
+            code, reason = CloseCode.GAP, f"a message of {error} is missing"
         except (OSError, WebSocketException, ValueError, KeyError) as error:
             reason = f"{type(error).__name__}: {error}"
         with self._guard:
@@ -332,6 +335,8 @@ class Client(BaseClient[Receipt]):
                     self._queue(happening)
                 elif isinstance(happening, Held):
                     self._work.put(lambda: self._later("retry", self._retry_delay_s, self._again))
+                elif isinstance(happening, Behind):
+                    raise Resync(happening.ch)
                 else:
                     self._report(happening)
 
