@@ -8,7 +8,8 @@ import os
 import resource
 import time
 from _socket import socket as RawSocket
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from http import HTTPStatus
 from socket import AF_INET, AF_INET6, IPPROTO_TCP, TCP_NODELAY
 from socket import socket as Socket
 from typing import TYPE_CHECKING, Any, Protocol
@@ -18,15 +19,16 @@ from gevent.socket import socket as GeventSocket
 from ringway.core.close_codes import CloseCode
 
 from .connection import Connection, Handler, Stream
+from .detach import ENDPOINT, detach, handshake_of
 from .endpoint import Counters, Endpoint, Limits
 from .greeting import Greeting
-from .handshake import Accept, Handshake, Refuse, accept_response, agree_deflate, refuse_response
+from .handshake import Accept, Handshake, Refuse, accept_response, agree_deflate, check, refuse_response
 from .tls import TlsContext, TlsFiles, TlsStream
 from .wire import encode_close
 from .wsgi import WsgiBridge
 
 if TYPE_CHECKING:
-    from _typeshed.wsgi import WSGIApplication
+    from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
 log = logging.getLogger("ringway.ws_server.acceptor")
 
@@ -39,6 +41,7 @@ _EXHAUSTED = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 _BUSY = Refuse(503, "too many handshakes at once; try again", "handshake limit", {"Retry-After": "2"})
 _WSGI_BUSY = Refuse(503, "too many requests at once; try again", "request limit", {"Retry-After": "2"})
 _BROKEN = Refuse(500, "the handshake failed on the server", "error")
+_FULL = Refuse(503, "the node is full; try another", "node full", {"Retry-After": "2"})
 _NOT_FOUND = Refuse(404, "nothing is served here", "not found")
 
 
@@ -70,6 +73,7 @@ class Acceptor:
         raw: Any = getattr(listener, "_sock", listener)
         self._accept: Callable[[], tuple[int, Any]] = raw._accept
         self._handler = handler
+        self._path = path
         self._prefix = f"GET {path}".encode()
         self._tls = TlsContext(tls) if tls is not None else None
         self._wsgi = self._bridge(wsgi_app) if wsgi_app is not None else None
@@ -116,6 +120,11 @@ class Acceptor:
         if self._tls is not None:
             self._tls.reload()
 
+    @property
+    def full(self) -> bool:
+        """At the limit of connections."""
+        return self.endpoint.counters.open >= self.endpoint.limits.connections
+
     # -- what greetings call
 
     def is_ours(self, seen: bytes) -> bool | None:
@@ -138,20 +147,23 @@ class Acceptor:
 
     def admit(self, greeting: Greeting, request: Handshake, early: bytes) -> None:
         """A correct upgrade request: ask the application, and make it a connection."""
-        limits = self.endpoint.limits
-        if self.endpoint.counters.open >= limits.connections:
+        if self.full:
             # Upgraded all the same: a browser would show the page no HTTP status, but it does show a close code.
             self.count_refused("node full")
             self.endpoint.counters.count_close(CloseCode.NODE_FULL, "node full")
             greeting.say_and_linger(accept_response(request) + encode_close(CloseCode.NODE_FULL))
             return
-        verdict = self._ask(request)
+        verdict = self.ask(request)
         if isinstance(verdict, Refuse):
             greeting.refuse(verdict)
             return
-        deflate = agree_deflate(request) if limits.deflate else None
         greeting.release()
-        connection = Connection(greeting.stream, self.endpoint, self._handler, greeting.peer, deflate=deflate)
+        self.connect(greeting.stream, request, verdict, early)
+
+    def connect(self, stream: Stream, request: Handshake, verdict: Accept, early: bytes) -> None:
+        """From here on it is a connection."""
+        deflate = agree_deflate(request) if self.endpoint.limits.deflate else None
+        connection = Connection(stream, self.endpoint, self._handler, request.peer, deflate=deflate)
         connection.open(accept_response(request, verdict.subprotocol, deflate), request, early)
 
     def hand_over(self, greeting: Greeting, head: bytes) -> None:
@@ -213,7 +225,7 @@ class Acceptor:
             log.debug("turned away a client that was gone already")
         sock.close()
 
-    def _ask(self, request: Handshake) -> Accept | Refuse:
+    def ask(self, request: Handshake) -> Accept | Refuse:
         try:
             return self._handler.on_request(request)
         except Exception:
@@ -254,6 +266,27 @@ class Acceptor:
         if allowed != resource.RLIM_INFINITY and allowed < wanted:
             log.warning("ulimit -n is %d, the connection limit needs %d; accepting pauses before it", allowed, wanted)
 
+    def _late_upgrades(self, app: WSGIApplication) -> WSGIApplication:
+        """A proxy may send an upgrade on a connection that it used, and kept alive, for a plain request."""
+
+        def serve(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+            environ[ENDPOINT] = self.endpoint
+            if environ["PATH_INFO"] != self._path:
+                return app(environ, start_response)
+            request = handshake_of(environ)
+            verdict = check(request, self.endpoint.limits.origins) or (_FULL if self.full else self.ask(request))
+            if isinstance(verdict, Refuse):
+                self.count_refused(verdict.cause)
+                start_response(f"{verdict.status} {HTTPStatus(verdict.status).phrase}", list(verdict.headers.items()))
+                return [f"{verdict.body}\n".encode()]
+            stream, early = detach(environ)
+            self.connect(stream, request, verdict, early)
+            return []
+
+        return serve
+
     def _bridge(self, app: WSGIApplication) -> WsgiBridge:
         scheme = "http" if self._tls is None else "https"
-        return WsgiBridge(app, self.address[:2], requests=self.endpoint.limits.wsgi_requests, scheme=scheme)
+        return WsgiBridge(
+            self._late_upgrades(app), self.address[:2], requests=self.endpoint.limits.wsgi_requests, scheme=scheme
+        )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from copy import copy
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -63,7 +64,7 @@ class Counters:
 class Endpoint:
     """Made once per port, in the greenlet hub that will run its connections."""
 
-    __slots__ = ("_emptied", "connections", "counters", "heartbeat", "limits", "loop", "poller")
+    __slots__ = ("_emptied", "_siblings", "connections", "counters", "heartbeat", "limits", "loop", "poller")
 
     def __init__(self, limits: Limits | None = None, counters: Counters | None = None) -> None:
         self.limits = limits or Limits()
@@ -73,6 +74,15 @@ class Endpoint:
         self.poller = make_poller(self.loop)
         self.connections: set[Connection] = set()
         self._emptied = Event()
+        self._siblings: dict[Limits, Endpoint] = {}
+
+    def sibling(self, limits: Limits) -> Endpoint:
+        """The same endpoint under other limits; made once for each."""
+        if limits not in self._siblings:
+            twin = copy(self)
+            twin.limits = limits
+            self._siblings[limits] = twin
+        return self._siblings[limits]
 
     def close(self) -> None:
         """Give the timer and the poller back, when no connection is left."""
