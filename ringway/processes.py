@@ -15,6 +15,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from types import TracebackType
 
 from .core.errors import RingwayError
@@ -160,7 +161,9 @@ class Processes:
     ) -> None:
         self.close()
 
-    def start(self, name: str, argv: Sequence[str], env: Mapping[str, str | None] | None = None) -> Child:
+    def start(
+        self, name: str, argv: Sequence[str], env: Mapping[str, str | None] | None = None, cwd: Path | None = None
+    ) -> Child:
         """Start one child. `env` changes this process's environment; None takes a variable away.
 
         Raises RingwayError after `close`.
@@ -168,7 +171,7 @@ class Processes:
         with self._lock:
             if self._closed:
                 raise RingwayError(f"{name} not started: everything is being stopped")
-            child = Child(name, _popen(argv, env or {}), self._on_line, self._on_exit)
+            child = Child(name, _popen(argv, env or {}, cwd), self._on_line, self._on_exit)
             self._children.append(child)
             self._tell_guardian("+", child.pid)
         return child
@@ -210,7 +213,7 @@ class Processes:
             self._guardian.stdin.flush()
 
 
-def _popen(argv: Sequence[str], env: Mapping[str, str | None]) -> subprocess.Popen[str]:
+def _popen(argv: Sequence[str], env: Mapping[str, str | None], cwd: Path | None) -> subprocess.Popen[str]:
     merged = {**os.environ, "PYTHONUNBUFFERED": "1", **env}
     return subprocess.Popen(
         list(argv),
@@ -220,5 +223,6 @@ def _popen(argv: Sequence[str], env: Mapping[str, str | None]) -> subprocess.Pop
         text=True,
         errors="replace",
         env={name: value for name, value in merged.items() if value is not None},
+        cwd=cwd,
         start_new_session=True,
     )

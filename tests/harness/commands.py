@@ -1,4 +1,7 @@
-"""The options of each command, read from its `--help`, for tests that compare them with the documents."""
+"""The options of each command, read from its `--help`, for tests that compare them with the documents.
+
+`python -m tests.harness.commands` writes the option tables of docs/operations.md anew.
+"""
 
 from __future__ import annotations
 
@@ -7,25 +10,58 @@ import os
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 SERVICES = ("node", "lookup")
 TOOLS = ("dev", "route", "ring", "preview", "drain", "send", "listen", "doctor")
+OPERATIONS = Path(__file__).parent.parent.parent / "docs" / "operations.md"
 
 
 @functools.cache
 def help_text(command: str) -> str:
     """What `ringway <command> --help` prints, on lines too long to be wrapped."""
-    environment = {**os.environ, "COLUMNS": "500"}
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("RINGWAY_")}
     run = [sys.executable, "-c", "from ringway.cli import main; main()", command, "--help"]
-    return subprocess.run(run, env=environment, capture_output=True, text=True, check=True).stdout
+    done = subprocess.run(run, env=environment | {"COLUMNS": "500"}, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def option_blocks(command: str) -> dict[str, str]:
+    """Flag -> its help text, like --node-id -> "Id of the node. [env var: RINGWAY_NODE_ID]"."""
+    blocks = re.findall(r"^ +(--[a-z][\w-]+)(.*?)(?=^ +--|\Z)", help_text(command), re.MULTILINE | re.DOTALL)
+    return {flag: " ".join(re.sub(r"^ \S+", "", text).split()) for flag, text in blocks}
 
 
 def option_names(command: str) -> set[str]:
-    """The flags of a command, like --node-id."""
-    return set(re.findall(r"^ +(--[a-z][\w-]+)", help_text(command), re.MULTILINE))
+    return set(option_blocks(command))
 
 
 def variables(*commands: str) -> set[str]:
     """The variables of these commands (all of them by default), like RINGWAY_NODE_ID."""
     texts = [help_text(command) for command in commands or (*SERVICES, *TOOLS)]
-    return {name for text in texts for name in re.findall(r"\bRINGWAY_[A-Z0-9_]+", text)}
+    return {name for text in texts for name in re.findall(r"env var: (RINGWAY_[A-Z0-9_]+)", text)}
+
+
+def option_table(command: str) -> str:
+    """The options of a command as a Markdown table."""
+    rows = ["| flag | variable | default | |", "|---|---|---|---|"]
+    for flag, block in option_blocks(command).items():
+        variable = re.search(r"env var: (RINGWAY_\w+)", block)
+        if variable is None:  # --help
+            continue
+        default = re.search(r"default: \(?(.+?)\)?(?:; required)?\]", block)
+        needed = "required" if "required" in block.rpartition("[")[2] else ""
+        said = block.partition("[env var")[0].strip().replace("|", "\\|")
+        rows.append(f"| `{flag}` | `{variable[1]}` | {default[1] if default else needed} | {said} |")
+    return "\n".join(rows)
+
+
+def with_tables(document: str) -> str:
+    """The document with each `<!-- options: command -->` table as the command has it now."""
+    pattern = r"(<!-- options: (\w+) -->\n).*?(<!-- end -->)"
+    return re.sub(pattern, lambda m: f"{m[1]}{option_table(m[2])}\n{m[3]}", document, flags=re.DOTALL)
+
+
+if __name__ == "__main__":
+    OPERATIONS.write_text(with_tables(OPERATIONS.read_text()))

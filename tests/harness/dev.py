@@ -7,6 +7,7 @@ import re
 import signal
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from types import TracebackType
 
 import psutil
@@ -65,9 +66,11 @@ class Dev:
                 return process.pid
         raise AssertionError(f"no process of {name} among {list(self.descendants())}")
 
-    def start_beside(self, name: str, command: Sequence[str]) -> Child:
+    def start_beside(
+        self, name: str, command: Sequence[str], env: Mapping[str, str | None] | None = None, cwd: Path | None = None
+    ) -> Child:
         """A command in "another terminal", with the variables set; it ends with the cluster."""
-        return self._processes.start(name, command, self._env | self.variables)
+        return self._processes.start(name, command, self._env | self.variables | dict(env or {}), cwd)
 
     def wait_for(self, pattern: str, timeout_s: float = 30.0) -> str:
         """The first line of the stream that matches."""

@@ -1,0 +1,124 @@
+"""What the operator's tools print, and which lookup they ask."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+import pytest
+
+from ringway.operator import LookupApi, LookupFailed, message, ring_change, show_preview, show_ring, show_route, table
+
+
+def document(epoch: int, **members: dict[str, Any]) -> dict[str, Any]:
+    base = {"state": "active", "vnodes": 256, "url": "ws://h/ws"}
+    return {
+        "gen": 1000,
+        "epoch": epoch,
+        "alg": "xxh64-v1",
+        "checksum": "c" * 64,
+        "members": [{"id": name, **base, **fields} for name, fields in members.items()],
+    }
+
+
+@contextmanager
+def lookup(status: int, body: bytes, content_type: str = "application/json") -> Iterator[tuple[str, list[str]]]:
+    """A lookup that always answers the same, and the request lines it got."""
+    got: list[str] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            got.append(f"{self.requestline} key={self.headers.get('Authorization')}")
+            self.send_response(status)
+            self.send_header("Content-Type", content_type)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, format: str, *values: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}", got
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+def test_a_lookup_that_cannot_be_reached_is_passed_over() -> None:
+    with lookup(200, b'{"a": 1}') as (url, got):
+        assert LookupApi(["http://127.0.0.1:1", url], "secret").get("/ring", x="y", none=None) == {"a": 1}
+        assert got == ["GET /ring?x=y HTTP/1.1 key=Bearer secret"]
+
+
+def test_no_lookup_at_all_is_one_error_that_says_what_to_set() -> None:
+    with pytest.raises(LookupFailed, match=r"http://127\.0\.0\.1:1: .*set RINGWAY_LOOKUP"):
+        LookupApi(["http://127.0.0.1:1"]).get("/ring")
+
+
+def test_a_refusal_is_shown_in_the_lookups_own_words() -> None:
+    with (
+        lookup(400, b'{"error": "bad_uid", "message": "uid=\'\': must be"}') as (url, _),
+        pytest.raises(LookupFailed, match=r"400 bad_uid: uid='': must be"),
+    ):
+        LookupApi([url]).get("/route")
+
+
+def test_an_answer_that_is_not_json_is_an_error() -> None:
+    with lookup(502, b"<html>Bad gateway") as (url, _), pytest.raises(LookupFailed, match="502 not_json: <html>Bad"):
+        LookupApi([url]).get("/route")
+
+
+def test_events_are_read_as_they_come() -> None:
+    stream = b': hello\n\nevent: ring\nid: 1\ndata: {"epoch": 1}\n\nevent: node\ndata: {"n":\ndata: 2}\n\n'
+    with lookup(200, stream, "text/event-stream") as (url, _):
+        assert list(LookupApi([url]).events()) == [("ring", {"epoch": 1}), ("node", {"n": 2})]
+
+
+def test_a_change_of_the_ring_is_one_line_with_who_and_how_many() -> None:
+    old = document(1, a={}, b={}, c={"vnodes": 128})
+    new = document(2, b={"state": "draining"}, c={"vnodes": 256}, d={})
+    assert ring_change(old, new, 0.25).endswith(
+        "ring 1000.2: + d (active), - a, b state active -> draining, c vnodes 128 -> 256; 2 active; "
+        "25.0% of all users move"
+    )
+
+
+def test_the_ring_is_a_table() -> None:
+    text = show_ring(document(3, a={}, b={}), [{"id": "a", "share": 0.5, "sessions": 7}])
+    assert text.splitlines()[0] == "ring 1000.3 xxh64-v1 checksum cccccccccccc"
+    assert text.splitlines()[2].split() == ["a", "active", "256", "50.0%", "7", "ws://h/ws"]
+    assert text.splitlines()[3].split() == ["b", "active", "256", "-", "-", "ws://h/ws"]
+
+
+def test_a_route_ends_with_the_url_alone() -> None:
+    answer = {"uid": "a", "node": "n", "url": "ws://x", "gen": 1, "epoch": 2, "candidates": ["n"], "expires_in": 30}
+    stale = show_route({**answer, "stale": True, "explain": {"hash": "ff"}})
+    assert stale.splitlines()[-1] == "ws://x"
+    assert "stale" in stale
+    assert "hash: ff" in stale
+
+
+def test_a_preview_says_what_would_move() -> None:
+    node = {"id": "n", "vnodes": 256, "share_before": 0.5, "share_after": 0.25}
+    node |= {"sessions_before": 4, "sessions_after": 2}
+    answer = {"gen": 1, "epoch": 2, "moved_share": 0.25, "sessions": 8, "sessions_moved": 2, "nodes": [node]}
+    assert show_preview(answer).startswith("from ring 1.2: 25.0% of all users, 2 of 8 sessions would move")
+
+
+def test_each_message_has_an_id_of_its_own() -> None:
+    first, second = message("u", "hi", volatile=False), message("u", "hi", volatile=True)
+    assert first["id"] != second["id"]
+    assert ("volatile" in first, second["volatile"]) == (False, True)
+    assert json.dumps(first)
+
+
+def test_a_table_is_as_wide_as_its_cells() -> None:
+    assert table(["a", "b"], [["long", None]]) == "a     b\nlong  -"
