@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+
 import pytest
 
 from ringway.core.errors import ConfigError, DocumentCorrupt
@@ -61,3 +63,29 @@ def test_the_view_finds_members_and_owners() -> None:
     assert view is not None
     assert view.owner("alice").id == view.ring.owner("alice")
     assert view.member("n3") is None
+
+
+def test_lookups_from_many_threads_while_the_ring_is_replaced_are_always_right() -> None:
+    """Each answer is right for a ring that was current during the lookup (known bugs b1 and b2)."""
+    history = RingHistory(hashing(XXH64))
+    history.apply(document(1, 1, "n1", "n2", "n3"))
+    uids = [f"u{i}" for i in range(200)]
+    rings = [RingHistory(hashing(XXH64)) for _ in range(2)]
+    for ring, ids in zip(rings, (("n1", "n2", "n3"), ("n1", "n2", "n3", "n4")), strict=True):
+        ring.apply(document(1, 1, *ids))
+    right = {uid: {view.owner(uid).id for view in (r.current for r in rings) if view} for uid in uids}
+    done, wrong = threading.Event(), []
+
+    def look_up() -> None:
+        while not done.is_set():
+            wrong.extend(uid for uid in uids if history.current and history.current.owner(uid).id not in right[uid])
+
+    readers = [threading.Thread(target=look_up) for _ in range(4)]
+    for reader in readers:
+        reader.start()
+    for epoch in range(2, 300):
+        history.apply(document(1, epoch, "n1", "n2", "n3", *(["n4"] if epoch % 2 else [])))
+    done.set()
+    for reader in readers:
+        reader.join()
+    assert wrong == []
