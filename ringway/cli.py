@@ -7,6 +7,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+import time
 from collections.abc import Callable, Sequence
 from importlib.metadata import version
 from typing import Any
@@ -108,7 +109,7 @@ def ring(lookup: Sequence[str], watch: bool, as_json: bool) -> None:
     _show(document, as_json, lambda ring: operator.show_ring(ring, nodes["nodes"]))
     if watch:
         for line in operator.watch(api, document):
-            click.echo(line)
+            click.echo(f"{time.strftime('%H:%M:%S')} {line}")
 
 
 @cli.command()

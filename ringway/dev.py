@@ -7,6 +7,7 @@ another: a developer who kills a node wants to watch the cluster without it.
 from __future__ import annotations
 
 import queue
+import re
 import signal
 import socket
 import sys
@@ -18,6 +19,7 @@ from types import FrameType
 import click
 
 from .core.errors import RingwayError
+from .operator import LookupApi, LookupFailed, watch
 from .processes import Child, Processes
 from .servers import (
     LOOKUP_READY,
@@ -32,6 +34,7 @@ from .servers import (
 
 LOOPBACK = "127.0.0.1"
 GRACE_S = 5.0
+FOLLOW_RETRY_S = 0.5
 COLOURS = ("cyan", "green", "yellow", "blue", "magenta", "bright_cyan", "bright_green", "bright_yellow")
 # What only one process may have; a value of the developer's shell must not reach all of them.
 OF_ONE_PROCESS: dict[str, str | None] = {"RINGWAY_ADVERTISE": None, "RINGWAY_NODE_ID": None, "RINGWAY_HOST": LOOPBACK}
@@ -49,6 +52,11 @@ class DevOptions:
     app: str | None
 
 
+# What the services' loggers put before their words, and what is nobody's state.
+LOG_PREFIX = re.compile(r"^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3} (?:INFO )?(?=([A-Z]+ )?(\S+): )")
+CHATTER = re.compile(r"INFO kazoo\.|WARNING kazoo\.client: Connection dropped")
+
+
 class Stream:
     """One line at a time, prefixed with who says it, from any thread."""
 
@@ -60,6 +68,11 @@ class Stream:
         with self._lock:
             colour = self._colours.setdefault(name, COLOURS[len(self._colours) % len(COLOURS)])
             click.echo(f"{time.strftime('%H:%M:%S')} {click.style(f'{name:<9}', fg=colour)} | {line}")
+
+    def relay(self, name: str, line: str) -> None:
+        """A line of a part's own output, without its time and without its libraries' chatter."""
+        if not CHATTER.search(line):
+            self.say(name, LOG_PREFIX.sub("", line))
 
     def print(self, text: str) -> None:
         with self._lock:
@@ -76,7 +89,8 @@ class DevCluster:
         self._env: dict[str, str | None] = {}
         self._services: list[Child] = []
         self._failure: RingwayError | None = None
-        self._processes = Processes(on_line=lambda child, line: stream.say(child.name, line), on_exit=self._ended)
+        self._stopping = threading.Event()
+        self._processes = Processes(on_line=lambda child, line: stream.relay(child.name, line), on_exit=self._ended)
 
     def run(self) -> int:
         """Run until a signal; gives the exit code."""
@@ -114,6 +128,16 @@ class DevCluster:
         for child in nodes:
             child.wait_line(NODE_READY, READY_TIMEOUT_S)
         self._stream.print(self._summary(urls))
+        self._follow(LookupApi(urls))
+
+    def _follow(self, api: LookupApi) -> None:
+        """Say what each new ring changes, for as long as the cluster runs."""
+        while not self._stopping.wait(FOLLOW_RETRY_S):
+            try:
+                for line in watch(api, api.get("/ring")):
+                    self._stream.say("ring", line)
+            except LookupFailed:  # its end is said by itself; another may answer
+                api.next()
 
     def _start_lookup(self, index: int) -> Child:
         port = self._lookup_port() if index == 0 else 0
@@ -175,6 +199,7 @@ class DevCluster:
         return "Sessions stay; durable messages are refused. Restart `ringway dev` for a new one"
 
     def _stop(self) -> None:
+        self._stopping.set()
         signal.signal(signal.SIGINT, self._hurry)
         signal.signal(signal.SIGTERM, self._hurry)
         self._processes.stop(self._services, GRACE_S)

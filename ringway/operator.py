@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 import uuid
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 from urllib.parse import quote
@@ -25,8 +26,12 @@ class LookupApi:
     """HTTP calls to the first lookup that answers."""
 
     def __init__(self, urls: Sequence[str], api_key: str | None = None) -> None:
-        self._urls = list(urls)
+        self._urls = deque(urls)
         self._headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
+
+    def next(self) -> None:
+        """Begin with the next URL from now on."""
+        self._urls.rotate(-1)
 
     def call(self, method: str, path: str, **request: Any) -> dict[str, Any]:
         """The JSON of the answer. Raises LookupFailed."""
@@ -130,7 +135,7 @@ def ring_change(old: dict[str, Any] | None, new: dict[str, Any], moved: float | 
     active = sum(m["state"] == "active" for m in new["members"])
     what = ", ".join(changes) or "no change of members"
     share = "" if moved is None else f"; {percent(moved)} of all users move"
-    return f"{time.strftime('%H:%M:%S')} ring {new['gen']}.{new['epoch']}: {what}; {active} active{share}"
+    return f"ring {new['gen']}.{new['epoch']}: {what}; {active} active{share}"
 
 
 def show_preview(answer: dict[str, Any]) -> str:
@@ -144,10 +149,10 @@ def show_preview(answer: dict[str, Any]) -> str:
 
 
 def watch(api: LookupApi, document: dict[str, Any]) -> Iterator[str]:
-    """One line for each new ring, for as long as the lookup sends events."""
+    """One line for each new ring after `document`, for as long as the lookup sends events."""
     for event, data in api.events():
         if event == "ring" and (data["gen"], data["epoch"]) > (document["gen"], document["epoch"]):
-            yield ring_change(document, data, data.get("moved_share"))
+            yield ring_change(document, data, data.get("moved"))
             document = data
 
 
