@@ -66,7 +66,8 @@ def connect(url: str, *, timeout_s: float = 2.0) -> Client:
         return _sentinel(hosts, path, kwargs)
     host, port = hosts[0]
     kwargs |= {"host": host, "port": port, "max_connections": _POOL_SIZE, "timeout": timeout_s}
-    return redis.Redis(connection_pool=BlockingConnectionPool(**kwargs))  # type: ignore[no-untyped-call]
+    # from_pool: the client's close() closes the connections too.
+    return redis.Redis.from_pool(BlockingConnectionPool(**kwargs))  # type: ignore[no-untyped-call]
 
 
 class WatchfulPool(SentinelConnectionPool):
@@ -88,6 +89,12 @@ class WatchfulPool(SentinelConnectionPool):
             except (RedisConnectionError, RedisTimeoutError) as error:
                 logger.debug("no sentinel answers, staying with the master known: %s", error)
         return super().get_connection(*args, **kwargs)
+
+    def disconnect(self, inuse_connections: bool = True) -> None:
+        super().disconnect(inuse_connections)
+        if inuse_connections:  # close() of the client: those to the sentinels go too
+            for sentinel in self.sentinel_manager.sentinels:
+                sentinel.connection_pool.disconnect()
 
 
 @contextmanager

@@ -90,6 +90,16 @@ class MessageLog:
         self._read_script = script("open.lua", "read.lua", META_TTL=meta_ttl_s)
         self._histories = Histories(client, self._resend, dedup_s=dedup_s, clock=clock)
 
+    @property
+    def restarts(self) -> int:
+        """How often Redis was found to have restarted or failed over."""
+        return self._histories.restarts
+
+    @property
+    def resent(self) -> int:
+        """Messages that had their ok, were lost by Redis, and are there again."""
+        return self._histories.resent
+
     def append_many(self, appends: Sequence[Append]) -> list[Appended | Unavailable]:
         """Append in this order, in one pipeline. Never raises.
 
