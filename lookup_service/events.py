@@ -20,7 +20,7 @@ from .answers import Refusal
 HEARTBEAT_S = 10.0
 KEPT = 256
 QUEUED = 256
-MAX_LISTENERS = 32
+MAX_LISTENERS = 16
 
 
 class EventHub:
@@ -45,8 +45,8 @@ class EventHub:
             for listener in [at for at in self._listeners if not at.offer(frame)]:
                 self._drop(listener)
 
-    def listen(self, last_id: str | None, greeting: Callable[[], list[tuple[str, Any]]]) -> Iterator[bytes]:
-        """The frames for one listener, until the hub closes.
+    def listen(self, last_id: str | None, greeting: Callable[[], list[tuple[str, Any]]]) -> Stream:
+        """The frames for one listener, until the hub closes or the stream is closed.
 
         Args:
             last_id: the client's Last-Event-ID. Where the events after it are still kept they come first.
@@ -65,7 +65,8 @@ class EventHub:
             self.on_count(len(self._listeners))
         if missed is None:
             missed = [encode(event, data) for event, data in greeting()]
-        return self._frames(listener, missed)
+        listener.first = b"retry: 2000\n\n" + b"".join(missed)
+        return Stream(listener, self._leave)
 
     def close(self) -> None:
         """End all streams; none can be opened afterwards."""
@@ -78,14 +79,9 @@ class EventHub:
     def count(self) -> int:
         return len(self._listeners)
 
-    def _frames(self, listener: _Listener, first: list[bytes]) -> Iterator[bytes]:
-        try:
-            yield b"retry: 2000\n\n" + b"".join(first)
-            while (frame := listener.take()) is not None:
-                yield frame
-        finally:
-            with self._lock:
-                self._drop(listener)
+    def _leave(self, listener: _Listener) -> None:
+        with self._lock:
+            self._drop(listener)
 
     def _after(self, last_id: str | None) -> list[bytes] | None:
         """The kept events after an id; None where it is not ours or too old."""
@@ -103,10 +99,32 @@ class EventHub:
             self.on_count(len(self._listeners))
 
 
+class Stream:
+    """The body of one answer. Not a generator: closing one that was never begun runs none of its code, and its
+    place would stay taken (a HEAD request, a client that is gone already)."""
+
+    def __init__(self, listener: _Listener, leave: Callable[[_Listener], object]) -> None:
+        self._listener, self._leave = listener, leave
+
+    def __iter__(self) -> Iterator[bytes]:
+        return self
+
+    def __next__(self) -> bytes:
+        frame = self._listener.take()
+        if frame is None:
+            self.close()
+            raise StopIteration
+        return frame
+
+    def close(self) -> None:
+        self._leave(self._listener)
+
+
 class _Listener:
-    """The queue of one stream."""
+    """The queue of one stream. `first` comes before everything."""
 
     def __init__(self) -> None:
+        self.first = b""
         self._queue: queue.Queue[bytes] = queue.Queue(QUEUED)
         self._ended = False
 
@@ -124,6 +142,9 @@ class _Listener:
 
     def take(self) -> bytes | None:
         """The next frame, a comment where nothing happened for a while, or None at the end."""
+        if self.first and not self._ended:
+            frame, self.first = self.first, b""
+            return frame
         try:
             frame = self._queue.get(timeout=HEARTBEAT_S)
         except queue.Empty:

@@ -15,7 +15,8 @@ from ringway.store.keys import Keys
 
 log = logging.getLogger(__name__)
 
-POLL_S = 1.0
+POLL_S = 0.25  # how long a stop may have to wait
+STOP_S = 1.5
 RETRY_S = 1.0
 
 
@@ -38,6 +39,10 @@ class Feed:
 
     def stop(self) -> None:
         self._stopping.set()
+
+    def join(self) -> None:
+        """Wait for the end, which comes soon after `stop`."""
+        self._thread.join(STOP_S)
 
     def _run(self) -> None:
         said = False

@@ -43,7 +43,7 @@ def views(services: Services) -> Blueprint:
 
 def _presence(services: Services, given: list[bytes] | list[str]) -> dict[str, object]:
     if not 1 <= len(given) <= MAX_UIDS:
-        raise InvalidInput("uid", len(given), f"must be given 1 to {MAX_UIDS} times", "ask in several requests")
+        raise InvalidInput("uid", f"{len(given)} times", f"must be given 1 to {MAX_UIDS} times", "ask for some users")
     where = services.presence.where([validate_uid(uid) for uid in given])
     users = [{"uid": uid, "online": node is not None, "node": node} for uid, node in where.items()]
     return {"users": users}

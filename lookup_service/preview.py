@@ -19,7 +19,7 @@ class Wanted(NamedTuple):
 
 
 def preview(view: RingView, wanted: Wanted, present: Mapping[str, Iterable[str]]) -> dict[str, Any]:
-    """Shares before and after, and which sessions would move, exactly.
+    """Shares before and after, and which sessions would move, exactly. A user with several sessions counts once.
 
     Args:
         present: the uids connected to each node now.
@@ -28,7 +28,7 @@ def preview(view: RingView, wanted: Wanted, present: Mapping[str, Iterable[str]]
     weights = {node: count for node, count in old.weights.items() if node not in wanted.remove}
     new = old.with_weights(weights | dict.fromkeys(wanted.add, wanted.vnodes))
     before, after = old.shares(), new.shares()
-    uids = [uid for on_node in present.values() for uid in on_node]
+    uids = {uid for on_node in present.values() for uid in on_node}
     moves, counted = _moves(old, new, uids)
     nodes = [
         {
@@ -57,13 +57,16 @@ def moved_share(arcs: Iterable[Arc]) -> float:
     return sum((arc.end - arc.start) % SPACE or SPACE for arc in arcs) / SPACE
 
 
-def _moves(old: Ring, new: Ring, uids: list[str]) -> tuple[Counter[tuple[str, str]], tuple[Counter[str], Counter[str]]]:
+def _moves(
+    old: Ring, new: Ring, uids: Iterable[str]
+) -> tuple[Counter[tuple[str, str]], tuple[Counter[str], Counter[str]]]:
+    """How many go from where to where; how many each node has before and after."""
     moves: Counter[tuple[str, str]] = Counter()
     before: Counter[str] = Counter()
     after: Counter[str] = Counter()
     for uid in uids:
         position = old.hashing.key(uid)
-        source, target = old.owner_at(position), new.owner_at(position) if len(new) else ""
+        source, target = old.owner_at(position), new.owner_at(position)
         before[source] += 1
         after[target] += 1
         if source != target:

@@ -11,6 +11,7 @@ from ringway.core.errors import Unavailable
 log = logging.getLogger(__name__)
 
 PERIOD_S = 1.0
+STOP_S = 1.5
 
 
 class Pulse:
@@ -26,6 +27,10 @@ class Pulse:
 
     def stop(self) -> None:
         self._stopping.set()
+
+    def join(self) -> None:
+        """Wait for the end, which comes soon after `stop`."""
+        self._thread.join(STOP_S)
 
     def _run(self) -> None:
         while not self._stopping.is_set():

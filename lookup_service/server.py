@@ -35,7 +35,7 @@ from .events import MAX_LISTENERS
 
 log = logging.getLogger(__name__)
 
-REQUEST_THREADS = 16
+REQUEST_THREADS = 8
 STOP_S = 2  # after this, workers that still run are killed
 READY_S = 30.0
 MULTIPROCESS = "PROMETHEUS_MULTIPROC_DIR"

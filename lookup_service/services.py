@@ -122,6 +122,9 @@ class Services:
                 self.hub.close()
                 for part in (self.pulse, self.feed, self.marks, self.publisher, self.reader, self.zk):
                     part.stop()
+                for thread in (self.pulse, self.feed):
+                    thread.join()
+                self.redis.close()
 
     # --- what the views ask
 

@@ -23,7 +23,7 @@ log = logging.getLogger(__name__)
 MARK_TTL_S = 10.0
 PROBES = 2
 ALIVE_FOR_S = 1.0
-MAX_WAITING = 8
+MAX_WAITING = 4
 WAIT_S = 2.5
 
 Probe = Callable[[Member], bool]

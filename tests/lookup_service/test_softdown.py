@@ -1,0 +1,186 @@
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable
+
+import pytest
+
+from ringway.core.errors import Unavailable
+from ringway.core.members import Member
+from ringway.lookup_service.answers import Refusal
+from ringway.lookup_service.softdown import ALIVE_FOR_S, MARK_TTL_S, MAX_WAITING, PROBES, SoftDown
+from tests.harness.waiting import wait_until
+from tests.lookup_service.helpers import member
+
+N1, N2 = member("n1"), member("n2")
+
+
+class FakeMarks:
+    def __init__(self) -> None:
+        self.nodes: set[str] = set()
+        self.unavailable = False
+
+    def mark(self, node: str, ttl_s: float) -> None:
+        self._check()
+        assert ttl_s == MARK_TTL_S
+        self.nodes.add(node)
+
+    def unmark(self, node: str) -> None:
+        self._check()
+        self.nodes.discard(node)
+
+    def marked(self) -> Iterable[str]:
+        self._check()
+        return self.nodes
+
+    def away(self, uid: str, node: str) -> None:
+        raise AssertionError("not in these tests")
+
+    def _check(self) -> None:
+        if self.unavailable:
+            raise Unavailable("redis")
+
+
+class Probe:
+    """Answers by what `dead` says; counts, and waits where `gate` is closed."""
+
+    def __init__(self, *dead: str) -> None:
+        self.dead = set(dead)
+        self.asked: list[str] = []
+        self.gate = threading.Event()
+        self.gate.set()
+
+    def __call__(self, node: Member) -> bool:
+        self.asked.append(node.id)
+        self.gate.wait(5)
+        return node.id not in self.dead
+
+
+class Clock:
+    now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def test_a_node_that_fails_two_probes_is_marked_here_and_for_the_others() -> None:
+    probe, marks = Probe("n1"), FakeMarks()
+    softdown = SoftDown(probe, marks)
+    assert softdown.suspect(N1)
+    assert (softdown.down, marks.nodes) == (frozenset({"n1"}), {"n1"})
+    assert probe.asked == ["n1"] * PROBES
+
+
+def test_one_answer_is_enough_to_stay() -> None:
+    answers = iter([False, True])
+    softdown = SoftDown(lambda node: next(answers), FakeMarks())
+    assert not softdown.suspect(N1)
+    assert softdown.down == frozenset()
+
+
+def test_a_node_that_has_just_answered_is_not_asked_again() -> None:
+    probe, clock = Probe(), Clock()
+    softdown = SoftDown(probe, FakeMarks(), clock=clock)
+    for _ in range(50):
+        assert not softdown.suspect(N1)
+    assert len(probe.asked) == 1
+    clock.now += ALIVE_FOR_S
+    softdown.suspect(N1)
+    assert len(probe.asked) == 2
+
+
+def test_a_marked_node_is_not_probed_by_requests() -> None:
+    probe = Probe("n1")
+    softdown = SoftDown(probe, FakeMarks())
+    softdown.suspect(N1)
+    probe.asked.clear()
+    assert softdown.suspect(N1)
+    assert probe.asked == []
+
+
+def test_one_probe_at_a_time_and_a_bounded_number_of_requests_wait_for_it() -> None:
+    probe = Probe("n1")
+    probe.gate.clear()
+    softdown = SoftDown(probe, FakeMarks())
+    verdicts: list[bool] = []
+    threads = [threading.Thread(target=lambda: verdicts.append(softdown.suspect(N1))) for _ in range(MAX_WAITING + 1)]
+    threads[0].start()
+    wait_until(lambda: probe.asked)
+    for thread in threads[1:]:
+        thread.start()
+    wait_until(lambda: softdown._waiting._value == 0)  # type: ignore[attr-defined]
+    with pytest.raises(Refusal, match="is being probed") as refused:
+        softdown.suspect(N1)
+    assert (refused.value.status, refused.value.code) == (503, "checking_node")
+    probe.gate.set()
+    for thread in threads:
+        thread.join(5)
+    assert verdicts == [True] * len(threads)
+    assert probe.asked == ["n1"] * PROBES
+
+
+def test_nodes_are_probed_independently() -> None:
+    probe = Probe("n2")
+    softdown = SoftDown(probe, FakeMarks())
+    assert not softdown.suspect(N1)
+    assert softdown.suspect(N2)
+
+
+def test_the_others_marks_count_while_they_last() -> None:
+    marks = FakeMarks()
+    softdown = SoftDown(Probe(), marks)
+    marks.nodes = {"n2"}
+    softdown.sync([N1, N2])
+    assert softdown.down == {"n2"}
+    marks.nodes = set()
+    softdown.sync([N1, N2])
+    assert softdown.down == frozenset()
+
+
+def test_a_mark_ends_after_its_time() -> None:
+    clock, probe, marks = Clock(), Probe("n1"), FakeMarks()
+    softdown = SoftDown(probe, marks, clock=clock)
+    softdown.suspect(N1)
+    marks.nodes.clear()  # it expires in Redis too
+    clock.now += MARK_TTL_S
+    softdown.sync([N1, N2])
+    assert softdown.down == frozenset()
+
+
+def test_a_marked_node_that_answers_again_is_unmarked_everywhere() -> None:
+    probe, marks = Probe("n1"), FakeMarks()
+    softdown = SoftDown(probe, marks)
+    softdown.suspect(N1)
+    softdown.sync([N1])
+    assert softdown.down == {"n1"}
+    probe.dead.clear()
+    softdown.sync([N1])
+    assert (softdown.down, marks.nodes) == (frozenset(), set())
+
+
+def test_a_node_that_left_the_ring_is_forgotten() -> None:
+    softdown = SoftDown(Probe("n1"), FakeMarks())
+    softdown.suspect(N1)
+    softdown.sync([N2])
+    assert softdown.down == frozenset()
+
+
+def test_without_redis_the_own_marks_count() -> None:
+    probe, marks = Probe("n1"), FakeMarks()
+    softdown = SoftDown(probe, marks)
+    marks.nodes = {"n2"}
+    softdown.sync([N1, N2])
+    marks.unavailable = True
+    assert softdown.suspect(N1)
+    with pytest.raises(Unavailable):
+        softdown.sync([N1, N2])
+    assert softdown.down == {"n1"}
+
+
+def test_verdicts_are_told() -> None:
+    softdown = SoftDown(Probe("n1"), FakeMarks())
+    heard: list[tuple[str, bool]] = []
+    softdown.on_verdict.append(lambda node, alive: heard.append((node, alive)))
+    softdown.suspect(N1)
+    softdown.suspect(N2)
+    assert heard == [("n1", False), ("n2", True)]
