@@ -111,12 +111,20 @@ class Channel:
     def __contains__(self, sink: Sink) -> bool:
         return sink in self.live or sink in (self._catching or ())
 
-    def join(self, sink: Sink) -> None:
-        """A session begins to catch up. Everything that arrives from now on is held for it."""
+    def join(self, sink: Sink) -> CatchUp:
+        """A session begins to catch up, or begins once more. Everything that arrives from now on is held for it.
+
+        The answer tells reads for this catch-up from those for one before it (`catching`).
+        """
         self.live.pop(sink, None)
         if self._catching is None:
             self._catching = {}
-        self._catching[sink] = CatchUp()
+        catch_up = self._catching[sink] = CatchUp()
+        return catch_up
+
+    def catching(self, sink: Sink) -> CatchUp | None:
+        """The session's catch-up under way, if any."""
+        return self._catching.get(sink) if self._catching else None
 
     def leave(self, sink: Sink) -> None:
         """The session is gone; with the last one the position is forgotten too."""
@@ -150,7 +158,7 @@ class Channel:
 
     def page(self, sink: Sink, page: Page) -> Step:
         """A page of the log for a session that catches up."""
-        catch_up = self._catch_up(sink)
+        catch_up = self.catching(sink)
         if catch_up is None:
             return Step.GONE
         start = start_of(page)
@@ -163,7 +171,7 @@ class Channel:
 
     def advance(self, sink: Sink) -> Step:
         """Send what the session's queue has room for, and say what it needs next."""
-        catch_up = self._catch_up(sink)
+        catch_up = self.catching(sink)
         if catch_up is None or catch_up.at is None:
             return Step.GONE
         seq = catch_up.at.seq
@@ -184,8 +192,13 @@ class Channel:
 
     def reached(self, sink: Sink) -> Position | None:
         """Where a session that catches up is: its next page begins after it."""
-        catch_up = self._catch_up(sink)
+        catch_up = self.catching(sink)
         return catch_up.at if catch_up else None
+
+    def has_given(self, sink: Sink, at: Position) -> bool:
+        """Whether the session may have had the message at this position; True while that is not known yet."""
+        known = self.reached(sink) or self.position
+        return known is None or at <= known
 
     def pulled(self, page: Page) -> Step:
         """A page of the log after the channel's own position: LIVE (in step again) or READ (there is more)."""
@@ -209,9 +222,6 @@ class Channel:
         wire = page.position_frame(self.ch, self.seq)
         for sink in tuple(self.live):
             sink.send_frame(wire)
-
-    def _catch_up(self, sink: Sink) -> CatchUp | None:
-        return self._catching.get(sink) if self._catching else None
 
     def _emit(self, seq: int, wire: bytes) -> None:
         self.seq = seq

@@ -16,7 +16,7 @@ from ringway.store.client import Client
 from ringway.store.keys import Keys
 from ringway.store.log import Entries, MessageLog
 
-from .channels import Channel, Step, start_of
+from .channels import CatchUp, Channel, Step, start_of
 from .lanes import Lane
 from .redis_link import AWAY, RedisLink
 from .sessions import Session
@@ -72,6 +72,12 @@ class _Read(NamedTuple):
     session: Session | None
     after: Position | Unread | Head | None
     opening: Opening | None = None
+    catch_up: CatchUp | None = None
+
+    @property
+    def over(self) -> bool:
+        """Nobody waits for it any more: the session has left, or begun once more."""
+        return self.session is not None and self.channel.catching(self.session) is not self.catch_up
 
 
 class LogReader:
@@ -99,8 +105,7 @@ class LogReader:
         `opening` is called before the first message, with the first page, and before that with None if Redis is
         away; then the rest comes when it is back.
         """
-        channel.join(session)
-        self._put(_Read(channel, session, after, opening))
+        self._put(_Read(channel, session, after, opening, channel.join(session)))
 
     def pull(self, channel: Channel) -> None:
         """Something between a channel's position and now is missing: read it. Once is enough, however often asked."""
@@ -128,8 +133,7 @@ class LogReader:
         self._park(read)
 
     def _park(self, read: _Read) -> None:
-        session = read.session
-        if read.opening is not None and session is not None and session in read.channel and read.opening(None):
+        if read.opening is not None and not read.over and read.opening(None):
             read = read._replace(opening=None)
         self._parked.append(read)
 
@@ -174,9 +178,9 @@ class LogReader:
         if read.session is None:
             self._pulled(read.channel, page)
             return
-        if read.session in read.channel:
+        if not read.over:
             self._open(read, read.session, page)
-        self._follow(read.session, read.channel, read.channel.page(read.session, page))
+            self._follow(read.session, read.channel, read.channel.page(read.session, page))
 
     def _open(self, read: _Read, session: Session, page: LogPage) -> None:
         if read.opening is not None:
@@ -195,7 +199,7 @@ class LogReader:
 
     def _follow(self, session: Session, channel: Channel, step: Step) -> None:
         if step is Step.READ:
-            self._put(_Read(channel, session, channel.reached(session)))
+            self._put(_Read(channel, session, channel.reached(session), None, channel.catching(session)))
         elif step is Step.PULL:
             self.pull(channel)
         elif step is Step.SLOW:

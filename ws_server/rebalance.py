@@ -88,6 +88,10 @@ class Plan:
     def __contains__(self, user: User) -> bool:
         return user in self._users
 
+    def hurry(self, within_s: float) -> None:
+        """From now on at least so fast that all sessions are told within that many seconds."""
+        self._share = max(self._share, 1.0 / within_s)
+
     def add(self, users: Iterable[User], *, anyway: bool = False) -> int:
         """Schedule users; `anyway`: even those that the ring leaves here. Returns how many are new."""
         before = len(self._users)

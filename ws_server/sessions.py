@@ -6,13 +6,17 @@ places users. Sessions are compared by identity, never by uid, so that the end o
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
+from ringway.core.close_codes import CloseCode
+from ringway.core.frames import volatile_msg
 from ringway.core.ring import Arc
 from ringway.core.session_index import SessionIndex
 
 from .channels import Channel
+from .wire import encode_text
 
 if TYPE_CHECKING:
     from .connection import Connection
@@ -43,6 +47,15 @@ class Session:
     @property
     def uid(self) -> str:
         return self.user.uid
+
+    def send(self, body: Any, *, id: str = "app") -> None:
+        """A volatile `msg` to this session alone. Args: body: any JSON value; id: for the client to tell it by."""
+        frame = volatile_msg(ch=self.user.inbox.ch, id=id, sender="", body=body, ts=int(time.time() * 1000))
+        self.conn.send_frame(encode_text(frame))
+
+    def close(self, code: int = CloseCode.NORMAL, reason: str = "") -> None:
+        """End the session. 1000 and 4000-4099 tell the client not to come back by itself."""
+        self.conn.close(code, reason, "application")
 
     def send_frame(self, wire: bytes) -> None:
         """Queue a frame that is encoded for the wire already."""

@@ -36,7 +36,7 @@ class Subscriber:
     """Keeps subscriptions over reconnects. `ready` callbacks come once the server has confirmed a subscription."""
 
     def __init__(
-        self, client: Client, link: RedisLink, *, on_notice: Callable[[bytes], object], on_connected: Ready
+        self, client: Client, link: RedisLink, *, on_notice: Callable[[bytes, bytes], object], on_connected: Ready
     ) -> None:
         """Args: on_connected: called, in a greenlet of its own, each time all subscriptions stand again."""
         self._client, self._link, self._on_notice, self._on_connected = client, link, on_notice, on_connected
@@ -142,13 +142,13 @@ class Subscriber:
         kind = message[0] if isinstance(message, list) else b""
         if kind == b"message":
             self.notices += 1
-            self._dispatch(message[2])
+            self._dispatch(message[1], message[2])
         elif kind == b"subscribe":
             self._subscribed(message[1].decode())
 
-    def _dispatch(self, data: bytes) -> None:
+    def _dispatch(self, channel: bytes, data: bytes) -> None:
         try:
-            self._on_notice(data)
+            self._on_notice(channel, data)
         except Exception:
             log.exception("a notice of %d bytes could not be handled: %r", len(data), data[:80])
 

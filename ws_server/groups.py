@@ -1,0 +1,134 @@
+"""Groups with sessions on this node: joining with history, leaving, and membership for good.
+
+A group's messages come over its own pub/sub channel, which the node subscribes to while somebody here is in the group.
+The subscription stands before the log is read: what is published in between is held, not missed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from ringway.core import frames
+from ringway.core.frames import Position
+from ringway.store.keys import Keys, group_log
+from ringway.store.memberships import Memberships
+
+from .channels import Channel
+from .delivery import Delivery
+from .lanes import Lane
+from .log_reader import Head, LogPage, LogReader, Unread
+from .redis_link import AWAY, RedisLink
+from .sessions import Session
+from .subscriber import Subscriber
+from .wire import encode_text
+
+MAX_GROUPS = 1000  # of one session
+
+
+class TooManyGroups(Exception):
+    """A session may be in `MAX_GROUPS` groups."""
+
+
+class Groups:
+    """Which session is in which group."""
+
+    def __init__(
+        self, delivery: Delivery, subscriber: Subscriber, reader: LogReader, memberships: Memberships, keys: Keys,
+        link: RedisLink,
+    ) -> None:
+        self._channels = delivery.groups
+        self._subscriber, self._reader, self._memberships = subscriber, reader, memberships
+        self._keys, self._link = keys, link
+        self._returning: Lane[Session] = Lane("reading memberships", self._return, batch=64)
+        self._parked: list[Session] = []
+        link.on_back(self._unpark)
+
+    def start(self) -> None:
+        self._returning.start()
+
+    def stop(self) -> None:
+        self._returning.stop()
+
+    @property
+    def channels(self) -> list[Channel]:
+        return list(self._channels.values())
+
+    def enter(self, session: Session, group: str, after: Position | Unread | Head | None) -> None:
+        """Join: `joined`, the history after the position, then live. A group it is in already starts over from there.
+
+        Args:
+            after: None: a member for good from the read cursor, anybody else from now on.
+
+        Raises:
+            TooManyGroups
+        """
+        if session.groups is None:
+            session.groups = {}
+        if group not in session.groups and len(session.groups) >= MAX_GROUPS:
+            raise TooManyGroups
+        channel = self._channels.get(group)
+        if channel is None:
+            channel = self._channels[group] = Channel(group_log(group))
+        session.groups[group] = channel
+        channel.join(session)
+        self._subscriber.subscribe(self._keys.group_channel(group), self._reading(session, group, channel, after))
+
+    def leave(self, session: Session, group: str) -> None:
+        """Leave; a group it is not in is no error."""
+        channel = session.groups.pop(group, None) if session.groups else None
+        if channel is None:
+            return
+        channel.leave(session)
+        if not channel and self._channels.get(group) is channel:
+            del self._channels[group]
+            self._subscriber.unsubscribe(self._keys.group_channel(group))
+
+    def leave_all(self, session: Session) -> None:
+        for group in list(session.groups or ()):
+            self.leave(session, group)
+        session.groups = None
+
+    def come_back(self, session: Session) -> None:
+        """Have the session join the groups its user belongs to for good, from the read cursor."""
+        if not self._link.up or not self._returning.put(session):
+            self._parked.append(session)
+
+    def _reading(
+        self, session: Session, group: str, channel: Channel, after: Position | Unread | Head | None
+    ) -> Callable[[], None]:
+        def read() -> None:
+            if session.groups and session.groups.get(group) is channel and channel.reached(session) is None:
+                start = Head() if after is None else after
+                self._reader.catch_up(session, channel, start, _joined(session, group))
+
+        return read
+
+    def _return(self, sessions: list[Session]) -> None:
+        try:
+            found = self._memberships.groups_of_many([session.uid for session in sessions])
+        except AWAY as error:
+            self._link.lost(error)
+            self._parked += sessions
+            return
+        for session, groups in zip(sessions, found, strict=True):
+            for group in groups[:MAX_GROUPS]:
+                if not session.conn.closed and group not in (session.groups or ()):
+                    self.enter(session, group, Unread(session.uid))
+
+    def _unpark(self) -> None:
+        parked, self._parked = self._parked, []
+        for session in parked:
+            self.come_back(session)
+
+
+def _joined(session: Session, group: str) -> Callable[[LogPage | None], bool]:
+    def tell(page: LogPage | None) -> bool:
+        if page is None:
+            return False  # the answer waits for Redis
+        oldest = None if page.recovered else page.oldest
+        frame = frames.joined(group=group, gen=page.gen, seq=page.seq, unread=page.pending, recovered=page.recovered,
+                              oldest=oldest)
+        session.send_frame(encode_text(frame))
+        return True
+
+    return tell

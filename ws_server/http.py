@@ -1,0 +1,36 @@
+"""The node's HTTP side: the application's Flask object with the three endpoints of every service."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from flask import Flask, Response
+from prometheus_client import CONTENT_TYPE_LATEST
+
+from . import metrics
+
+if TYPE_CHECKING:
+    from .node import NodeServer
+
+
+def flask_app(node: NodeServer) -> Flask:
+    """A Flask application to which the node's application adds its own routes."""
+    app = Flask("ringway.node", static_folder=None)
+    registry = metrics.registry(node)
+
+    @app.get("/livez")
+    def livez() -> dict[str, Any]:
+        """The process answers; which boot of which node it is."""
+        return {"ok": True, "node": node.id, "boot_id": node.boot_id}
+
+    @app.get("/readyz")
+    def readyz() -> tuple[dict[str, Any], int]:
+        """Whether clients are well off here, and if not, why."""
+        said = node.readiness()
+        return said, 200 if said["ready"] else 503
+
+    @app.get("/metrics")
+    def scrape() -> Response:
+        return Response(metrics.text(registry), content_type=CONTENT_TYPE_LATEST)
+
+    return app

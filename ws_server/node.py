@@ -1,0 +1,366 @@
+"""A node, put together: what listens, what it knows of the cluster, and how it comes and goes.
+
+    joining   registered in ZooKeeper, listening, not ready yet
+    active    on the ring
+    draining  off the ring; its sessions move, then it exits
+"""
+
+from __future__ import annotations
+
+import importlib
+import logging
+import os
+import random
+import socket
+import sys
+import time
+from collections.abc import Callable
+from secrets import token_hex
+from typing import Any
+
+import gevent
+from gevent.event import Event
+
+from ringway.core.close_codes import CloseCode, reason_text
+from ringway.core.errors import ConfigError, InvalidInput, Unavailable
+from ringway.core.hashing import hashing
+from ringway.core.history import Change, RingHistory
+from ringway.core.members import Member, NodeRecord, State
+from ringway.store.client import connect
+from ringway.store.keys import Keys
+from ringway.store.log import MessageLog
+from ringway.store.memberships import Memberships
+from ringway.store.node_stats import NodeStats
+from ringway.store.notices import Control, decode
+from ringway.store.presence import Presence, PresenceReader
+from ringway.store.ring_mirror import RingMirror
+from ringway.store.softdown import AwayRecords, SoftDownMarks
+from ringway.zookeeper.client import TlsOptions, ZooKeeper
+from ringway.zookeeper.membership import NodeRegistration
+from ringway.zookeeper.probe import livez
+
+from .acceptor import Acceptor
+from .app import Node
+from .away import Away
+from .batcher import Batcher
+from .channels import Channel
+from .config import Config
+from .delivery import Delivery
+from .dispatch import Dispatch
+from .gate import Gate, Place
+from .groups import Groups
+from .here import Here
+from .hooks import Hooks
+from .http import flask_app
+from .log_reader import LogReader
+from .mover import Mover
+from .rebalance import Plan, Policy
+from .redis_link import AWAY, RedisLink
+from .rings import Rings
+from .sessions import Sessions
+from .sock import Sock
+from .subscriber import Subscriber
+
+log = logging.getLogger(__name__)
+
+BACKLOG = 4096
+SWEEP_S = 30.0
+STATS_S = 2.0
+RING_WAIT_S = 5.0  # for a ring without this node, when it drains
+LINGER_S = 1.0  # after that ring, for clients whose route is older
+GOODBYE_S = 3.0
+
+
+class NodeServer:
+    """One node process. `start`, then `wait`; `drain` and `stop` end it."""
+
+    def __init__(self, config: Config) -> None:
+        common = config.common
+        self.config = config
+        self.state = State.JOINING
+        self.boot_id = token_hex(8)
+        self._listener = _listen(config.host, config.port)
+        port = self._listener.getsockname()[1]
+        self.id, self.url, self.http = config.id_for(port), config.url_for(port), config.http_for(port)
+        self._ended = Event()
+        self._ring_changed = Event()
+        self._greenlets: list[Any] = []
+
+        self.keys = Keys(common.cluster)
+        self.redis = connect(common.redis)
+        self.link = RedisLink(self.redis.ping)
+        self.history = RingHistory(hashing(common.alg, common.hash_key.encode() if common.hash_key else None))
+        self.zk = _zookeeper(config)
+        self.rings = Rings(self.history, self.zk, RingMirror(self.redis, self.keys), common.keys, self._on_ring)
+        record = NodeRecord(self.id, self.url, self.http, config.vnodes, State.JOINING, self.boot_id)
+        self.registration = NodeRegistration(self.zk, record, on_duplicate=lambda _: self.stop())
+        self._marks = SoftDownMarks(self.redis, self.keys)
+        self._stats = NodeStats(self.redis, self.keys)
+        self._build(port)
+
+    def _build(self, port: int) -> None:
+        config, common = self.config, self.config.common
+        self.sessions = Sessions(self.history.hashing.key)
+        self.hooks = Hooks()
+        messages = MessageLog(self.redis, self.keys, cap=config.log_cap, ttl_s=config.log_ttl)
+        self.batcher = Batcher(messages, self.redis, self.keys, self.link)
+        self.reader = LogReader(messages, self.redis, self.keys, self.link)
+        records = AwayRecords(self.redis, self.keys)
+        self.away = Away(self.id, records, self.keys, self.link, self.batcher.publish)
+        self.delivery = Delivery(
+            self.id, self.keys, self.history, self.sessions, self.batcher, self.reader, self.away
+        )
+        self.subscriber = Subscriber(self.redis, self.link, on_notice=self._on_notice, on_connected=self.sweep)
+        memberships = Memberships(self.redis, self.keys)
+        self.groups = Groups(self.delivery, self.subscriber, self.reader, memberships, self.keys, self.link)
+        self.dispatch = Dispatch(
+            self.delivery, self.groups, self.batcher, self.hooks,
+            rate=config.rate_limit, publish_roles=config.roles, clock=time.monotonic,
+        )
+        presence = Presence(self.redis, self.keys, self.id, self.boot_id)
+        self.here = Here(presence, PresenceReader(self.redis, self.keys), self.sessions, self.hooks, self.link)
+        self.gate = Gate(
+            Place(self.id, self.url, common.keys, config.ping), self.history, self.sessions, self.dispatch,
+            self.reader, self.groups, self.hooks, refresh=self.rings.refresh, single=config.single_session,
+            on_first=self.here.came, on_last=self.here.went,
+        )
+        self.mover = Mover(
+            self.id, self.history, self.sessions, self.gate, self.away,
+            Plan(share=config.move_share, least=config.move_least), policy=Policy(config.policy),
+            deadline_s=config.move_deadline, spread_s=config.move_spread, is_back=self._is_back,
+        )
+        self.gate.on_away.append(self.mover.placed_away)
+        self.gate.on_gone.append(self.mover.gone)
+        self.flask = flask_app(self)
+        self.sock = Sock(self.flask)
+        self.app = Node(self.id, self.hooks, self.sessions, self.delivery, self.groups, self.flask, self.sock)
+        self.acceptor = Acceptor(
+            self._listener, handler=self.gate, wsgi_app=self.flask, limits=config.limits, tls=config.tls
+        )
+
+    # Life.
+
+    def start(self) -> None:
+        """Listen, register, and become active when ready. Raises ConfigError, InvalidInput (a duplicate id)."""
+        if self.config.app is not None:
+            load(self.config.app)(self.app)
+        for part in (self.batcher, self.reader, self.away, self.groups):
+            part.start()
+        for channel in (self.keys.node_channel(self.id), self.keys.all_channel, self.keys.ring_channel):
+            self.subscriber.subscribe(channel, lambda: None)
+        self.subscriber.start()
+        self.zk.start()
+        self.rings.start()
+        self.acceptor.start()
+        self.registration.register()
+        for run in (self.mover.run, self.mover.sweep, self.mover.watch_strays, self.here.run, self._sweep_often,
+                    self._publish_stats):
+            self._greenlets.append(gevent.spawn(_for_ever, run))
+        self._greenlets.append(gevent.spawn(self._become_active))
+
+    def wait(self) -> None:
+        """Until the node has ended."""
+        self._ended.wait()
+
+    def drain(self) -> None:
+        """Leave the ring, move all sessions, and end: within `drain_timeout`. Blocks; a second call does nothing."""
+        if self.state is State.DRAINING:
+            return
+        log.info("draining: %d sessions", self.sessions.count)
+        deadline = time.monotonic() + self.config.drain_timeout
+        self.state = State.DRAINING
+        self._ring_changed.clear()
+        self._set_state(State.DRAINING)
+        self.mover.drain(self._telling_s())
+        self._leave_ring()
+        while self.sessions.count and time.monotonic() < deadline:
+            gevent.sleep(0.05)
+        log.info("drained: %d sessions are left", self.sessions.count)
+        self.stop()
+
+    def stop(self) -> None:
+        """Say goodbye to who is still here, and end. Blocks for a few seconds at most."""
+        if self.gate.closing:
+            return
+        self.gate.closing = True
+        self.registration.close()
+        spread_ms = int(self.config.move_spread * 1000 * min(1.0, self.sessions.count / 1000))
+        epoch = self.history.current.version.epoch if self.history.current else 0
+        self.acceptor.close(GOODBYE_S, CloseCode.DRAINING, reason_text(spread_ms, epoch), "draining")
+        gevent.killall(self._greenlets, timeout=1.0)
+        self.here.close()
+        self.rings.stop()
+        self.zk.stop()
+        for part in (self.subscriber, self.groups, self.away, self.reader, self.batcher, self.link):
+            part.stop()
+        self._ended.set()
+
+    def _telling_s(self) -> float:
+        """How long all sessions may take to be told, so that the last one's deadline comes before the drain's."""
+        return max(1.0, (self.config.drain_timeout - self.config.move_deadline - RING_WAIT_S) * 0.6)
+
+    def _leave_ring(self) -> None:
+        """Wait for a ring without this node; if none comes (no ZooKeeper, or nobody else), do without."""
+        until = time.monotonic() + RING_WAIT_S
+        while self._on_the_ring() and (left := until - time.monotonic()) > 0:
+            self._ring_changed.wait(left)
+            self._ring_changed.clear()
+        if self._on_the_ring():
+            log.warning("no ring without this node has come: moving sessions to the next nodes all the same")
+            self.mover.drain_without_ring()
+        else:
+            gevent.sleep(LINGER_S)
+
+    def _on_the_ring(self) -> bool:
+        view = self.history.current
+        return view is not None and self.id in view.ring.weights
+
+    def _become_active(self) -> None:
+        """Active once Redis is subscribed to: before that, messages for users here would be late."""
+        while not self.subscriber.connected:
+            gevent.sleep(0.02)
+        if self.history.current is None and not self.zk.connected:
+            self.rings.read_mirror()
+        if self.state is State.JOINING:
+            self.state = State.ACTIVE
+            self._set_state(State.ACTIVE)
+
+    def _set_state(self, state: State) -> None:
+        try:
+            self.registration.set_state(state)
+        except InvalidInput as error:
+            log.error("%s", error)
+            gevent.spawn(self.stop)
+
+    # What comes in.
+
+    def _on_ring(self, change: Change) -> None:
+        self.delivery.ring_changed(time.monotonic())
+        self.mover.ring_changed(change)
+        self._ring_changed.set()
+
+    def _on_notice(self, channel: bytes, data: bytes) -> None:
+        if channel.decode() == self.keys.ring_channel:
+            gevent.spawn(self.rings.read_mirror)
+            return
+        notice = decode(data)
+        if isinstance(notice, Control):
+            self._obey(notice)
+        else:
+            self.delivery.arrived(notice, data)
+
+    def _obey(self, order: Control) -> None:
+        """An operator's or a back end's order: drain, rebalance, or the end of a user's sessions."""
+        codes = {"close": CloseCode.OPERATOR, "sign_out": CloseCode.SIGNED_OUT}
+        log.info("order: %s %s", order.op, dict(order.args))
+        if order.op == "drain":
+            gevent.spawn(self.drain)
+        elif order.op == "rebalance":
+            gevent.spawn(self.mover.rebalance)
+        elif order.op in codes:
+            for session in self.app.sessions(str(order.args.get("uid", ""))):
+                session.conn.close(codes[order.op], reason_text(), order.op)
+        else:
+            log.warning("an order that this version does not know: %s", order.op)
+
+    # What goes on all the time.
+
+    def sweep(self) -> None:
+        """Compare all positions with the logs, and read what is missing. Blocks."""
+        self.reader.sweep(self._channels())
+
+    def _channels(self) -> list[Channel]:
+        return [*(user.inbox for user in self.sessions.users.values()), *self.groups.channels]
+
+    def _sweep_often(self) -> None:
+        while True:
+            gevent.sleep(SWEEP_S * random.uniform(0.8, 1.2))
+            if self.link.up:
+                self.sweep()
+
+    def _publish_stats(self) -> None:
+        while True:
+            if self.link.up:
+                try:
+                    self._stats.publish(self.id, self.figures())
+                except AWAY as error:
+                    self.link.lost(error)
+            gevent.sleep(STATS_S)
+
+    def figures(self) -> dict[str, Any]:
+        """What the lookups show of this node."""
+        return {"sessions": self.sessions.count, "users": len(self.sessions.users), "state": self.state.value,
+                "moves": self.mover.planned + self.mover.leaving, "groups": len(self.delivery.groups)}
+
+    def readiness(self) -> dict[str, Any]:
+        """What /readyz says."""
+        problems = []
+        if self.state is not State.ACTIVE:
+            problems.append(f"the node is {self.state.value}")
+        if not self.link.up:
+            problems.append("Redis is away: durable messages are refused")
+        elif not self.subscriber.connected:
+            problems.append("the subscriptions in Redis do not stand")
+        view = self.history.current
+        ring = view.version._asdict() | {"checksum": view.document.checksum} if view else {}
+        return {"ready": not problems, "problems": problems, "node": self.id, "state": self.state.value, **ring,
+                "stale": not self.zk.connected, "zookeeper": self.zk.connected, "redis": self.link.up,
+                "sessions": self.sessions.count}
+
+    def _is_back(self, member: Member) -> bool:
+        try:
+            return member.id not in self._marks.marked() and livez(member.http)
+        except Unavailable as error:
+            self.link.lost(error)
+            return False
+
+
+def load(spec: str) -> Callable[[Node], object]:
+    """The application's callable, from `module:callable`; modules in the working directory are found.
+
+    Raises:
+        ConfigError: no such module, or nothing callable of that name in it.
+    """
+    module, _, name = spec.partition(":")
+    if os.getcwd() not in sys.path:
+        sys.path.insert(0, os.getcwd())
+    try:
+        found = getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError) as error:
+        raise ConfigError("RINGWAY_APP", spec, f"cannot be loaded: {error}") from error
+    if not callable(found):
+        raise ConfigError("RINGWAY_APP", spec, "must name something callable")
+    loaded: Callable[[Node], object] = found
+    return loaded
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    try:
+        family, kind, proto, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        listener = socket.socket(family, kind, proto)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(address)
+        listener.listen(BACKLOG)
+    except OSError as error:
+        raise ConfigError("RINGWAY_PORT", f"{host}:{port}", f"cannot be listened on: {error}") from error
+    return listener
+
+
+def _zookeeper(config: Config) -> ZooKeeper:
+    common = config.common
+    tls = None
+    if common.zookeeper_ca is not None:
+        cert, key = (str(path) if path else None for path in (common.zookeeper_cert, common.zookeeper_key))
+        tls = TlsOptions(str(common.zookeeper_ca), cert, key)
+    return ZooKeeper(common.zookeeper, cluster=common.cluster, timeout_s=common.zookeeper_timeout, handler="gevent",
+                     tls=tls, digest=common.zookeeper_digest)
+
+
+def _for_ever(run: Callable[[], object]) -> None:
+    """Keep a loop going: an error in one of its turns is logged, not its end."""
+    while True:
+        try:
+            run()
+        except Exception:
+            log.exception("%s failed; going on", getattr(run, "__qualname__", run))
+        gevent.sleep(1.0)
