@@ -12,6 +12,8 @@ import select
 import sys
 from typing import Any, Protocol
 
+from gevent import monkey
+
 log = logging.getLogger("ringway.ws_server.poller")
 
 NONE, READ, WRITE = 0, 1, 4  # EPOLLIN and EPOLLOUT
@@ -41,7 +43,8 @@ class EpollPoller:
     """One epoll set, itself watched by gevent's loop."""
 
     def __init__(self, loop: Any) -> None:
-        self._epoll = select.epoll()
+        # gevent's patching takes epoll out of `select`, because waiting in it would block the loop; this one never waits.
+        self._epoll = monkey.get_original("select", "epoll")()
         self._owners: dict[int, Pollable] = {}
         self._events: dict[int, int] = {}  # only of those who want something else than READ
         self._watcher = loop.io(self._epoll.fileno(), 1)
