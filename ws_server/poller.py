@@ -8,9 +8,10 @@ costs 200 bytes that a dictionary entry does not. Where there is no epoll, `Watc
 from __future__ import annotations
 
 import logging
-import select
 import sys
 from typing import Any, Protocol
+
+from gevent.monkey import get_original
 
 from gevent import monkey
 
