@@ -241,6 +241,10 @@ class Conversation(Generic[R]):
                                   frame.get("recovered", True), frame.get("oldest")))
         return () if gap is None else (gap,)
 
+    def _position(self, frame: Mapping[str, Any]) -> Sequence[Happening]:
+        gap = self.positions.continues(frame["ch"], frame)
+        return () if gap is None else (gap,)
+
     def _leave_done(self, frame: Mapping[str, Any]) -> Sequence[Happening]:
         self._left.discard(frame["group"])
         return ()
@@ -248,5 +252,5 @@ class Conversation(Generic[R]):
 
 _HEARD: dict[str, Any] = {
     "msg": Conversation._message, "ok": Conversation._ok, "error": Conversation._error,
-    "joined": Conversation._joined, "left": Conversation._leave_done,
+    "joined": Conversation._joined, "position": Conversation._position, "left": Conversation._leave_done,
 }

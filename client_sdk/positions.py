@@ -86,6 +86,18 @@ class Positions:
             self._loose.add(ch)
         return None
 
+    def continues(self, ch: str, frame: Mapping[str, Any]) -> Gap | None:
+        """Heed `position`: the log goes on after this place, in a new incarnation or behind a loss."""
+        gen, seq, recovered = str(frame["gen"]), int(frame["seq"]), frame.get("recovered", True)
+        had = self._taken.get(ch)
+        if gen in self._retired.get(ch, ()):
+            return None
+        if had is None or had.gen != gen:
+            self._place(ch, Position(gen, seq))
+        elif not recovered:
+            self._place(ch, Position(gen, max(had.seq, seq)))
+        return None if recovered else Gap(ch, had, gen, int(frame.get("oldest") or seq + 1))
+
     def take(self, ch: str, gen: str, seq: int) -> tuple[Verdict, Gap | None]:
         """What to do with a message.
 

@@ -348,6 +348,15 @@ export class Positions {
     return null;
   }
 
+  /** Heed `position`: the log goes on after this place, in a new incarnation or behind a loss. */
+  continues(ch, { gen, seq, recovered = true, oldest }) {
+    const had = this.at(ch);
+    if (this.#retired.get(ch)?.includes(gen)) return null;
+    if (had?.gen !== gen) this.#place(ch, { gen, seq });
+    else if (!recovered) this.#place(ch, { gen, seq: Math.max(had.seq, seq) });
+    return recovered ? null : { ch, had, gen, oldest: oldest || seq + 1 };
+  }
+
   /**
    * What to do with a message: ["new", the gap before it], ["old", null] or ["ahead", null].
    *
@@ -637,6 +646,7 @@ export class Conversation {
       case "ok": return this.#ok(frame);
       case "error": return this.#error(frame);
       case "joined": return this.#joined(frame);
+      case "position": return this.#position(frame);
       case "left": this.#left.delete(frame.group); return [];
       default: return []; // a newer node's
     }
@@ -651,6 +661,11 @@ export class Conversation {
     const [verdict, gap] = this.positions.take(ch, gen, seq);
     if (verdict !== "new") return verdict === "ahead" ? [{ behind: ch }] : [];
     return gap ? [{ gap }, { message }] : [{ message }];
+  }
+
+  #position(frame) {
+    const gap = this.positions.continues(frame.ch, frame);
+    return gap ? [{ gap }] : [];
   }
 
   #ok(frame) {
