@@ -13,8 +13,6 @@ from typing import Any, Protocol
 
 from gevent.monkey import get_original
 
-from gevent import monkey
-
 log = logging.getLogger("ringway.ws_server.poller")
 
 NONE, READ, WRITE = 0, 1, 4  # EPOLLIN and EPOLLOUT
@@ -44,8 +42,8 @@ class EpollPoller:
     """One epoll set, itself watched by gevent's loop."""
 
     def __init__(self, loop: Any) -> None:
-        # gevent's patching takes epoll out of `select`, because waiting in it would block the loop; this one never waits.
-        self._epoll = monkey.get_original("select", "epoll")()
+        # gevent's patching takes epoll out of `select`: waiting in it would block the loop. This one is never waited in.
+        self._epoll = get_original("select", "epoll")()
         self._owners: dict[int, Pollable] = {}
         self._events: dict[int, int] = {}  # only of those who want something else than READ
         self._watcher = loop.io(self._epoll.fileno(), 1)
