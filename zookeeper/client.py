@@ -3,13 +3,10 @@
 kazoo keeps a connection alive well, and has traps that its documentation does not name; each was measured (the tests in
 `tests/zookeeper/test_client.py` carry the row numbers of that list). What this class adds:
 
-- Calls fail at once with `Unavailable` while there is no connection. kazoo would queue them without limit and run them
-  on reconnect, long after the caller gave up (python-zk/kazoo#588; same cure in patroni/patroni#1982).
 - The state listener, which runs inside kazoo's connection loop, only notes and wakes. One worker does all the rest:
   it compares the session id on every CONNECTED (a server that forgets sessions gives a new one without LOST), tells the
   listeners, and restarts a client that is stuck although a server can be reached.
-- Nothing waits by `AsyncResult.get(timeout)`: under gevent that raises `gevent.Timeout`, a BaseException that nobody
-  can tell from the caller's own. Waiting by `wait(timeout)` leaves the caller's timeouts alone.
+- Calls, in calls.py, fail at once while there is no connection.
 
 Works under threads (handler "threading") and under gevent (handler "gevent", imported only when asked for).
 """
@@ -20,50 +17,37 @@ import logging
 import re
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from kazoo.exceptions import (
-    AuthFailedError,
-    ConnectionClosedError,
-    ConnectionLoss,
-    KazooException,
-    NoNodeError,
-    OperationTimeoutError,
-    RolledBackError,
-    RuntimeInconsistency,
-    SessionExpiredError,
-)
+from kazoo.exceptions import KazooException
 from kazoo.protocol.states import KazooState
 
-from ringway.core.errors import ConfigError, Unavailable
+from ringway.core.errors import ConfigError
 
+from .calls import SERVICE, Calls, Watch
 from .kazoo_client import TlsOptions, kazoo_client
 from .runtime import Runtime, runtime
 
-__all__ = ["SessionListener", "TlsOptions", "Watch", "ZooKeeper"]
+__all__ = ["SERVICE", "SessionListener", "TlsOptions", "Watch", "ZooKeeper"]
 
 log = logging.getLogger(__name__)
 
-SERVICE = "ZooKeeper"
 # The session timeout is the time after which a dead node's users move at the latest; a stall of the process longer
 # than it loses the session (row 11).
 TIMEOUT_S = 10.0
-CALL_TIMEOUT_S = 5.0
 # When to suspect that servers refuse this session and would grant a new one; and how long that must have been so. The
 # grace must outlast kazoo's way through all hosts, or a server's return would cost a session that it still knows.
 SUSPECT_AFTER_TIMEOUTS = 2.0
 GRACE_MIN_S = 3.0
 TRIAL_S = 2.0
-AWAY = (ConnectionLoss, ConnectionClosedError, SessionExpiredError, OperationTimeoutError, AuthFailedError)
 _CLUSTER = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 SessionListener = Callable[[int, bool], object]
-Watch = Callable[[Any], object]
 
 
-class ZooKeeper:
+class ZooKeeper(Calls):
     """A supervised session to ZooKeeper, and the cluster's paths in it.
 
     Args:
@@ -93,7 +77,7 @@ class ZooKeeper:
         self.runtime: Runtime = runtime(handler)
         self.counts: Counter[str] = Counter()
         self._new_client = partial(kazoo_client, hosts, timeout_s, tls=tls, digest=digest)
-        self.client: Any = self._new_client(self.runtime)
+        super().__init__(self._new_client(self.runtime))
         self.client.add_listener(self._note)
         self._listeners: list[SessionListener] = []
         self._wake = self.runtime.event()
@@ -134,10 +118,6 @@ class ZooKeeper:
     # --- state
 
     @property
-    def connected(self) -> bool:
-        return bool(self.client.connected)
-
-    @property
     def session_id(self) -> int | None:
         """The session's id while connected."""
         client_id = self.client.client_id
@@ -162,91 +142,6 @@ class ZooKeeper:
     def path(self, *parts: str) -> str:
         """`/ringway/<cluster>/<parts...>`"""
         return "/".join(("/ringway", self.cluster, *parts))
-
-    # --- calls: each raises Unavailable at once without a connection; kazoo's NoNodeError and the like pass through
-
-    def call(self, begin: Callable[[Any], Any], timeout_s: float = CALL_TIMEOUT_S) -> Any:
-        """Run `begin(kazoo client)`, which must be one of kazoo's `*_async` calls, and wait for its answer.
-
-        Raises:
-            Unavailable: no connection, lost during the call, or no answer in `timeout_s` seconds. A write may have
-                happened all the same: writes must be idempotent or guarded by a version.
-        """
-        return self._finish(self._begin(begin), timeout_s)
-
-    def get(self, path: str, watch: Watch | None = None) -> tuple[bytes, Any]:
-        """The znode's data and its stat. The same `watch` object counts once however often it is given."""
-        data, stat = self.call(lambda client: client.get_async(path, watch=watch))
-        return data, stat
-
-    def get_many(self, paths: Iterable[str], watches: Iterable[Watch | None]) -> list[tuple[bytes, Any] | None]:
-        """As `get` for each path, all in flight at once; None for one that does not exist."""
-        pairs = list(zip(paths, watches, strict=True))
-        begun = [self._begin(partial(_begin_get, path=path, watch=watch)) for path, watch in pairs]
-        return [self._or_none(result) for result in begun]
-
-    def exists(self, path: str, watch: Watch | None = None) -> Any | None:
-        return self.call(lambda client: client.exists_async(path, watch=watch))
-
-    def children(self, path: str, watch: Watch | None = None) -> list[str]:
-        names: list[str] = self.call(lambda client: client.get_children_async(path, watch=watch))
-        return names
-
-    def create(self, path: str, data: bytes = b"", *, ephemeral: bool = False) -> None:
-        self.call(lambda client: client.create_async(path, data, ephemeral=ephemeral))
-
-    def set(self, path: str, data: bytes, version: int) -> Any:
-        return self.call(lambda client: client.set_async(path, data, version=version))
-
-    def delete(self, path: str, version: int = -1) -> None:
-        self.call(lambda client: client.delete_async(path, version=version))
-
-    def ensure_path(self, path: str) -> None:
-        self.call(lambda client: client.ensure_path_async(path))
-
-    def sync(self, path: str, timeout_s: float = CALL_TIMEOUT_S) -> None:
-        """Have the server catch up with the leader, so that the next read sees every write finished before now."""
-        self.call(lambda client: client.sync_async(path), timeout_s)
-
-    def commit(self, build: Callable[[Any], object]) -> list[Any]:
-        """Run one transaction: `build` adds operations to a kazoo TransactionRequest.
-
-        kazoo gives failures back in the list of results instead of raising them (row 17). Here the first
-        operation that failed raises its own error, and then nothing was done.
-        """
-
-        def begin(client: Any) -> Any:
-            transaction = client.transaction()
-            build(transaction)
-            return transaction.commit_async()
-
-        results: list[Any] = self.call(begin)
-        failures = [r for r in results if isinstance(r, Exception)]
-        cause = [r for r in failures if not isinstance(r, (RolledBackError, RuntimeInconsistency))]
-        if failures:
-            raise (cause or failures)[0]
-        return results
-
-    def _begin(self, begin: Callable[[Any], Any]) -> Any:
-        if not self.connected:
-            raise Unavailable(SERVICE, "not connected")
-        return begin(self.client)
-
-    def _finish(self, result: Any, timeout_s: float) -> Any:
-        result.wait(timeout_s)
-        if not result.ready():
-            raise Unavailable(SERVICE, f"no answer in {timeout_s:g} s")
-        try:
-            return result.get_nowait()
-        except AWAY as error:
-            raise Unavailable(SERVICE, type(error).__name__) from error
-
-    def _or_none(self, result: Any) -> tuple[bytes, Any] | None:
-        try:
-            data, stat = self._finish(result, CALL_TIMEOUT_S)
-        except NoNodeError:
-            return None
-        return data, stat
 
     # --- supervision
 
@@ -326,7 +221,3 @@ class ZooKeeper:
     def _close(self) -> None:
         self.client.stop()
         self.client.close()
-
-
-def _begin_get(client: Any, *, path: str, watch: Watch | None) -> Any:
-    return client.get_async(path, watch=watch)
