@@ -42,7 +42,7 @@ class EpollPoller:
     """One epoll set, itself watched by gevent's loop."""
 
     def __init__(self, loop: Any) -> None:
-        # gevent's patching takes epoll out of `select`: waiting in it would block the loop. This one is never waited in.
+        # gevent's patching takes epoll out of `select`, as waiting in it would block the loop; we never wait in it.
         self._epoll = get_original("select", "epoll")()
         self._owners: dict[int, Pollable] = {}
         self._events: dict[int, int] = {}  # only of those who want something else than READ
