@@ -54,7 +54,7 @@ class DevOptions:
 
 # What the services' loggers put before their words, and what is nobody's state.
 LOG_PREFIX = re.compile(r"^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3} (?:INFO )?(?=([A-Z]+ )?(\S+): )")
-CHATTER = re.compile(r"INFO kazoo\.|WARNING kazoo\.client: Connection dropped")
+CHATTER = re.compile(r"INFO kazoo\.|WARNING kazoo\.client: Connection dropped|^\d+:[CMS] .* [*#] |signal-handler")
 
 
 class Stream:
@@ -127,8 +127,16 @@ class DevCluster:
         urls = [child.wait_line(LOOKUP_READY, READY_TIMEOUT_S)[1] for child in lookups]
         for child in nodes:
             child.wait_line(NODE_READY, READY_TIMEOUT_S)
+        api = LookupApi(urls)
+        self._wait_active(api, {child.name for child in nodes})
         self._stream.print(self._summary(urls))
-        self._follow(LookupApi(urls))
+        self._follow(api)
+
+    def _wait_active(self, api: LookupApi, names: set[str]) -> None:
+        """Until the ring has them all. Raises LookupFailed when the lookup ends."""
+        for event, data in api.events():
+            if event == "ring" and names <= {m["id"] for m in data["members"] if m["state"] == "active"}:
+                return
 
     def _follow(self, api: LookupApi) -> None:
         """Say what each new ring changes, for as long as the cluster runs."""

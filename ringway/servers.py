@@ -74,7 +74,7 @@ def start_redis(
 
 def start_node(processes: Processes, node_id: str, env: Mapping[str, str | None]) -> Child:
     """One node process, its options as variables; its ready line matches NODE_READY."""
-    return processes.start(node_id, [sys.executable, "-m", "ringway.ws_server"], {"RINGWAY_NODE_ID": node_id, **env})
+    return processes.start(node_id, [sys.executable, "-m", "ringway.ws_server"], {**env, "RINGWAY_NODE_ID": node_id})
 
 
 def start_lookup(processes: Processes, name: str, env: Mapping[str, str | None]) -> Child:
