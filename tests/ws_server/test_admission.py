@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import pytest
-from ringway.ws_server.admission import Verdict, admit
 
 from ringway.core.hashing import hashing
 from ringway.core.history import RingView
@@ -9,6 +8,7 @@ from ringway.core.keys import DEVELOPMENT_KEYS, KeyRing
 from ringway.core.members import Member, RingDocument, State, Version
 from ringway.core.ring import Ring
 from ringway.core.tickets import Ticket
+from ringway.ws_server.admission import Verdict, admit
 
 XXH = hashing("xxh64-v1")
 ME = "n1"

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import pytest
-from ringway.ws_server.channels import HELD_LIMIT, Channel, Step
 
 from ringway.core.frames import Position
+from ringway.ws_server.channels import HELD_LIMIT, Channel, Step
 
 
 @dataclass(eq=False)

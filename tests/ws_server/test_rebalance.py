@@ -2,12 +2,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from ringway.ws_server.rebalance import CALM_S, Breaker, Plan, joined, new_home
-from ringway.ws_server.sessions import Session, Sessions, User
-
 from ringway.core.history import Change, RingView
 from ringway.core.members import Member, RingDocument, State
 from ringway.core.ring import Ring
+from ringway.ws_server.rebalance import CALM_S, Breaker, Plan, joined, new_home
+from ringway.ws_server.sessions import Session, Sessions, User
 
 from .test_admission import XXH
 from .test_sessions import Conn

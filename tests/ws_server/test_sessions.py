@@ -2,10 +2,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from ringway.ws_server.sessions import Session, Sessions, User
-
 from ringway.core.hashing import hashing
 from ringway.core.ring import Ring, moved_arcs
+from ringway.ws_server.sessions import Session, Sessions, User
 
 XXH = hashing("xxh64-v1")
 
