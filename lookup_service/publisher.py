@@ -128,7 +128,7 @@ class Publisher:
         if not self._zk.connected or not self._campaign():
             return RECONCILE_S
         standing, znode_version = self._standing()
-        if is_lost(self._newest_known(), standing):
+        if self._is_doubtful(standing):
             return self._recover()
         self._known = newest(standing, self._known)
         self._reconcile()
@@ -162,6 +162,7 @@ class Publisher:
         self._state = self._unproven(GuardState())
         self._verdicts: tuple[Verdict, ...] = ()
         self._copy.forget()
+        self._vouched = self._known is not None
         self._reconciled_at = -inf
         self._nodes.forget()
 
@@ -184,8 +185,12 @@ class Publisher:
     # --- what was lost
 
     def _newest_known(self) -> RingDocument | None:
-        """The newest document from elsewhere than ZooKeeper."""
+        """The newest document from elsewhere than ZooKeeper.
+
+        `memory` does not vouch: in a process just started it comes from ZooKeeper, backup or not.
+        """
         copy = self._copy.read(self._clock())
+        self._vouched = self._vouched or copy is not None
         self._known = newest(self._known, self._memory(), copy)
         return self._known
 
@@ -197,15 +202,26 @@ class Publisher:
         self._zk.sync(self._zk.path("ring"))  # perhaps this server only lags
         self._copy.forget()
         standing, znode_version = self._standing()
-        known = self._newest_known()
-        if known is None or not is_lost(known, standing):
+        if not self._is_doubtful(standing):
             return 0.0
-        self.alarms["lost"] += 1
-        log.error("ALARM: ZooKeeper has %s, but %s was published: publishing its members again",
-                  standing.version if standing else "no ring", known.version)
+        known = newest(self._newest_known(), standing)
+        assert known is not None  # it would not be doubtful
+        if is_lost(known, standing):
+            self.alarms["lost"] += 1
+            log.error("ALARM: ZooKeeper has %s, but %s was published: publishing its members again",
+                      standing.version if standing else "no ring", known.version)
+        else:
+            log.warning("nothing but ZooKeeper knows of ring %s, so it might be from a backup: numbering it anew",
+                        known.version)
         self._state = self._unproven(self._state)
         self._publish(known.members, known, standing, znode_version)
         return 0.0
+
+    def _is_doubtful(self, standing: RingDocument | None) -> bool:
+        """Whether what stands in ZooKeeper must be published again: lost, older, or with nobody to vouch for it."""
+        if is_lost(self._newest_known(), standing):
+            return True
+        return standing is not None and not self._vouched
 
     def _unproven(self, state: GuardState) -> GuardState:
         return replace(state, unproven_until=self._clock() + self._options.loss_window_s)
@@ -252,7 +268,7 @@ class Publisher:
     def _publish(
         self, members: tuple[Member, ...], known: RingDocument | None, standing: RingDocument | None, znode_version: int
     ) -> bool:
-        version = next_version(known, standing, self._wall())
+        version = next_version(known, standing, self._wall(), vouched=self._vouched)
         document = RingDocument.sign(version=version, alg=self._hashing.name, members=members, keys=self._keys)
         try:
             self._election.publish(document.to_bytes(), znode_version)
@@ -262,6 +278,7 @@ class Publisher:
             return False
         log.info("published ring %s: %s", version, _difference(standing or known, document))
         self._known = self._copy.wanted = document
+        self._vouched = True
         self._copy.flush(self._clock())
         return True
 

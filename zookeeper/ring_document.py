@@ -146,6 +146,7 @@ class Election:
         self._zk, self._info = zk, info
         self._path = zk.path("leader")
         self._ring = zk.path("ring")
+        self._mine: str | None = None
 
     def campaign(self, watch: Callable[..., object]) -> bool:
         """Stand for election, and tell whether we are elected. `watch` is called when that may have changed.
@@ -161,10 +162,12 @@ class Election:
         if mine not in names:
             self._enter(mine)
             names = self._candidates(watch)
-        return mine == self._oldest(names)
+        # For publish: the session that won. By then there may be another, whose znode would prove nothing.
+        self._mine = mine if mine == self._oldest(names) else None
+        return self._mine is not None
 
     def publish(self, data: bytes, expected_version: int) -> None:
-        """Write the ring document in one transaction with the proof that our session lives.
+        """Write the ring document in one transaction with the proof that the session which won lives.
 
         Args:
             expected_version: of the ring znode, as read together with the document that this one follows.
@@ -173,12 +176,11 @@ class Election:
             Fenced: refused; nothing was written.
             Unavailable: no answer. It may or may not have been written: read again before anything else.
         """
-        session = self._zk.session_id
-        if session is None:
-            raise Unavailable(SERVICE, "not connected")
+        if self._mine is None:
+            raise Fenced("this process is not elected")
 
         def build(transaction: Any) -> None:
-            transaction.check(f"{self._path}/{session_name(session)}", 0)
+            transaction.check(f"{self._path}/{self._mine}", 0)
             transaction.set_data(self._ring, data, expected_version)
 
         try:

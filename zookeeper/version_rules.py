@@ -25,17 +25,21 @@ def is_lost(known: RingDocument | None, standing: RingDocument | None) -> bool:
     return standing.version == known.version and standing.checksum != known.checksum
 
 
-def next_version(known: RingDocument | None, standing: RingDocument | None, wall_s: float) -> Version:
+def next_version(
+    known: RingDocument | None, standing: RingDocument | None, wall_s: float, *, vouched: bool = True
+) -> Version:
     """The number for the document that follows.
 
     Args:
         known: the newest document that has ever been seen, wherever (memory, mirror).
         standing: the one that stands in ZooKeeper, if it verifies.
         wall_s: unix seconds.
+        vouched: whether a copy elsewhere was there to compare with what stands in ZooKeeper. If not, a backup may be
+            speaking, and numbers after its last may be taken.
     """
     last = newest(known, standing)
     if last is None:
         return Version(int(wall_s), 1)
-    if is_lost(known, standing):
+    if not vouched or is_lost(known, standing):
         return Version(max(int(wall_s), last.gen + 1), last.epoch + 1)
     return Version(last.gen, last.epoch + 1)

@@ -299,6 +299,17 @@ def test_a_restored_older_ring_is_replaced_by_the_newest_known(world: World) -> 
     assert world.reader.alarms["older"] <= 1  # seen, or replaced before it was
 
 
+def test_a_ring_that_nobody_vouches_for_is_numbered_anew_and_moves_nobody(world: World) -> None:
+    """ZooKeeper restored from a backup while Redis is empty and every lookup new: nodes may have read later ones."""
+    backup = document(WALL - 1000, 5, [member("a"), member("b")])
+    world.put(backup.to_bytes())
+    world.alive = {"a", "b"}
+    publisher = world.publisher(memory=lambda: backup)
+    wait_until(lambda: world.seen[-1:] != [backup] and world.seen)
+    assert (world.seen[-1].version, world.seen[-1].members) == (Version(WALL, 6), backup.members)
+    assert publisher.alarms["lost"] == 0
+
+
 def test_a_clock_that_is_behind_does_not_make_numbers_go_back(world: World) -> None:
     future = document(WALL + 10**6, 3, [member("a")])
     world.mirror = FakeMirror(future)
@@ -359,8 +370,9 @@ def test_a_publication_does_not_wait_for_redis_and_is_copied_later(
 
 
 def test_another_rule_of_hashing_is_published_with_an_alarm(world: World) -> None:
-    world.publisher().stop()
-    world.put(document(WALL, 5, [member("a")]).to_bytes())
+    before = document(WALL, 5, [member("a")])
+    world.mirror = FakeMirror(before)
+    world.put(before.to_bytes())
     world.node("a")
     publisher = world.publisher(alg="blake2b-keyed-v1", key=b"0123456789abcdef")
     wait_until(lambda: b"blake2b-keyed-v1" in world.standing())
