@@ -289,7 +289,7 @@ class Connection:
         while outbox is not None and outbox.size:
             chunk = outbox.take()
             sent = self._try_send(chunk)
-            self._endpoint.counters.queue_bytes -= max(sent, 0)
+            self._endpoint.counters.queue_bytes -= sent if sent >= 0 else len(chunk)
             if sent < 0:
                 return
             if sent < len(chunk):

@@ -1,0 +1,389 @@
+"""A connection's life: messages, back pressure, slow readers, the close handshake. Real sockets, one hub."""
+
+from __future__ import annotations
+
+import gc
+import resource
+import time
+import weakref
+from collections.abc import Iterator
+from socket import SHUT_WR
+
+import gevent
+import pytest
+
+from ringway.ws_server import endpoint as endpoint_module
+from ringway.ws_server.connection import Connection
+from ringway.ws_server.endpoint import Limits
+from ringway.ws_server.handshake import Handshake
+from ringway.ws_server.poller import EpollPoller, WatcherPoller
+from ringway.ws_server.wire import encode_text
+from tests.ws_server.frames import BINARY, CLOSE, CONTINUATION, PING, PONG, TEXT, close_frame, frame
+from tests.ws_server.serving import Client, Echo, Port, serving, until
+
+
+@pytest.fixture(params=[EpollPoller, WatcherPoller], ids=["epoll", "watchers"], autouse=True)
+def _either_poller(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(endpoint_module, "make_poller", request.param)
+
+
+@pytest.fixture
+def port() -> Iterator[Port]:
+    with serving() as port:
+        yield port
+
+
+def test_messages_of_all_sizes_come_back(port: Port) -> None:
+    client = port.connect()
+    for size in (0, 1, 125, 126, 65535, 65536):
+        client.send(frame(TEXT, b"x" * size) + frame(BINARY, b"\xff" * size))
+        assert client.read() == (TEXT, b"x" * size)
+        assert client.read() == (BINARY, b"\xff" * size)
+    assert client.goodbye() == [(CLOSE, b"\x03\xe8")]
+    until(lambda: port.handler.closed == [(1000, "", "client")])
+    assert port.counters.closed == {("1000", "client"): 1}
+
+
+def test_answers_of_one_wake_up_leave_in_one_send(port: Port) -> None:
+    client = port.connect()
+    connection = port.handler.opened[0]
+    sends: list[int] = []
+
+    class Counting:
+        def __init__(self, sock: object) -> None:
+            self._sock = sock
+
+        def __getattr__(self, name: str) -> object:
+            return getattr(self._sock, name)
+
+        def send(self, data: bytes) -> int:
+            sends.append(len(data))
+            return int(self._sock.send(data))  # type: ignore[attr-defined]
+
+    connection._sock = Counting(connection._sock)
+    client.send(b"".join(frame(TEXT, b"%d" % number) for number in range(9)) + frame(PING, b"p"))
+    assert [client.read() for _ in range(10)] == [*((TEXT, b"%d" % number) for number in range(9)), (PONG, b"p")]
+    assert sends == [3 * 9 + 3]
+
+
+def test_a_ping_inside_a_message_is_answered_first(port: Port) -> None:
+    client = port.connect()
+    client.send(frame(TEXT, b"a", fin=False) + frame(PING, b"now") + frame(CONTINUATION, b"b"))
+    assert client.read() == (PONG, b"now")
+    assert client.read() == (TEXT, b"ab")
+
+
+@pytest.mark.parametrize(
+    ("broken", "code"),
+    [
+        (frame(TEXT, b"\xff"), 1007),
+        (frame(3), 1002),
+        (frame(TEXT, b"x", masked=False), 1002),
+        (frame(BINARY, b"x" * 70_000), 1009),
+        (close_frame(1005), 1002),
+    ],
+    ids=["utf8", "opcode", "unmasked", "too big", "close code"],
+)
+def test_a_protocol_error_is_answered_with_its_code_after_what_was_right(port: Port, broken: bytes, code: int) -> None:
+    client = port.connect()
+    client.send(frame(TEXT, b"right") + broken + frame(TEXT, b"never seen"))
+    frames = client.read_all()
+    assert frames[0] == (TEXT, b"right")
+    assert (frames[1][0], int.from_bytes(frames[1][1][:2], "big")) == (CLOSE, code)
+    client.sock.close()
+    until(lambda: port.counters.open == 0)
+    assert port.counters.closed == {(str(code), "protocol"): 1}
+    assert port.handler.received == [b"right"]
+
+
+def test_close_says_goodbye_after_what_was_sent_and_waits_for_the_client(port: Port) -> None:
+    client = port.connect()
+    connection = port.handler.opened[0]
+    assert connection.send("last words")
+    connection.close(4300, '{"w":0}', "moved")
+    connection.close(4000, "too late", "ignored")
+    assert not connection.send("no more")
+    assert client.read() == (TEXT, b"last words")
+    assert client.read() == (CLOSE, b'\x10\xcc{"w":0}')
+    assert port.counters.open == 1
+    client.send(frame(TEXT, b"crossed") + close_frame(4300))
+    assert client.read_all() == []
+    client.sock.close()
+    until(lambda: port.counters.open == 0)
+    assert port.handler.closed == [(4300, '{"w":0}', "moved")]
+    assert port.handler.received == []
+
+
+def test_on_close_runs_after_close_returned() -> None:
+    seen: list[bool] = []
+
+    class Closing(Echo):
+        def on_text(self, connection: Connection, payload: bytes) -> None:
+            connection.close(4004)
+            seen.append(bool(self.closed))
+
+    with serving(Closing()) as port:
+        client = port.connect()
+        client.send(frame(TEXT, b"a") + frame(TEXT, b"b"))
+        assert client.read() == (CLOSE, b"\x0f\xa4")
+        until(lambda: port.handler.closed == [(4004, "", "node")])
+        assert seen == [False]
+
+
+def test_a_message_and_the_clients_close_in_one_read_end_at_once_when_the_handler_closes() -> None:
+    class Closing(Echo):
+        def on_text(self, connection: Connection, payload: bytes) -> None:
+            connection.close(4004)
+
+    with serving(Closing(), Limits(close_s=60.0)) as port:
+        client = port.connect()
+        client.send(frame(TEXT, b"a") + close_frame(1000))
+        assert client.read_all() == [(CLOSE, b"\x0f\xa4")]
+        until(lambda: port.counters.open == 0)
+
+
+def test_a_client_that_never_answers_the_close_is_dropped_at_the_deadline() -> None:
+    with serving(limits=Limits(close_s=0.2)) as port:
+        client = port.connect()
+        port.handler.opened[0].close(4301)
+        started = time.monotonic()
+        assert client.read_all() == [(CLOSE, b"\x10\xcd")]
+        assert 0.1 < time.monotonic() - started < 2.0
+        assert port.counters.open == 0
+
+
+@pytest.mark.parametrize("callback", ["on_open", "on_text", "on_binary", "on_close"])
+def test_an_exception_in_a_handler_closes_4103_with_the_session_in_the_log(
+    callback: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Failing(Echo):
+        pass
+
+    def fail(self: Failing, connection: Connection, *rest: object) -> None:
+        connection.user = "alice"
+        raise RuntimeError("broken application")
+
+    setattr(Failing, callback, fail)
+    with serving(Failing()) as port:
+        client = port.connect()
+        client.send(frame(BINARY if callback == "on_binary" else TEXT, b"x") + close_frame(1000))
+        frames = client.read_all()
+        client.sock.close()
+        if callback != "on_close":
+            assert frames[-1] == (CLOSE, b"\x10\x07")
+            assert port.counters.closed == {("4103", "handler error"): 1}
+        until(lambda: port.counters.handler_errors == 1)
+        assert "alice" in caplog.text
+        assert "broken application" in caplog.text
+        port.connect().goodbye()
+
+
+def test_the_end_of_the_stream_is_1006() -> None:
+    with serving() as port:
+        port.connect().sock.close()
+        half = port.connect()
+        half.sock.shutdown(SHUT_WR)
+        until(lambda: port.handler.closed == [(1006, "", "eof")] * 2)
+        assert half.read_all() == []
+        port.connect().reset()
+        until(lambda: port.handler.closed[2:] == [(1006, "", "ConnectionResetError")])
+
+
+def test_codes_that_clients_make_up_share_a_label(port: Port) -> None:
+    for code in (3001, 3002, 4777):
+        client = port.connect()
+        client.send(close_frame(code))
+        client.read_all()
+        client.sock.close()
+    until(lambda: len(port.handler.closed) == 3)
+    assert port.counters.closed == {("3xxx", "client"): 2, ("4xxx", "client"): 1}
+
+
+class Flood(Echo):
+    """Sends `count` numbered messages of 10,000 bytes at once to whoever opens."""
+
+    count = 5000
+
+    def on_open(self, connection: Connection, request: Handshake) -> None:
+        super().on_open(connection, request)
+        gevent.spawn(self.flood, connection)
+
+    def flood(self, connection: Connection) -> None:
+        for number in range(self.count):
+            connection.send_frame(encode_text(b"%05d" % number + b"." * 9995))
+
+
+def test_a_reader_that_sleeps_is_closed_4101_and_never_gets_a_torn_frame() -> None:
+    with serving(Flood(), Limits(queue_bytes=1 << 20, close_s=1.0)) as port:
+        client = port.connect(receive_bytes=16384)
+        until(lambda: port.handler.closed)
+        assert port.handler.closed == [(4101, "", "slow consumer")]
+        assert port.counters.queue_bytes < 100_000, "what is not begun is dropped at once"
+        frames = client.read_all()
+        assert frames[-1] == (CLOSE, b"\x10\x05")
+        assert [payload[:5] for kind, payload in frames[:-1]] == [b"%05d" % at for at in range(len(frames) - 1)]
+        assert {len(payload) for _, payload in frames[:-1]} == {10_000}
+        client.sock.close()
+        until(lambda: port.counters.open == 0)
+        assert port.counters.queue_bytes == 0
+        assert port.counters.slow_consumers == 1
+
+
+def test_a_slow_reader_without_a_limit_gets_everything() -> None:
+    with serving(Flood(), Limits(queue_bytes=None)) as port:
+        client = port.connect(receive_bytes=16384)
+        until(lambda: port.handler.opened and port.handler.opened[0].buffered > 1 << 20)
+        assert [client.read()[1][:5] for _ in range(5000)] == [b"%05d" % at for at in range(5000)]
+        until(lambda: port.counters.queue_bytes == 0)
+
+
+def test_a_slow_reader_does_not_hold_up_the_others() -> None:
+    with serving(Flood(), Limits(queue_bytes=1 << 20, close_s=30.0)) as port:
+        port.connect(receive_bytes=16384)
+        until(lambda: port.handler.closed)
+        Flood.count = 0
+        try:
+            client = port.connect()
+            started = time.monotonic()
+            for _ in range(200):
+                client.text("quick")
+                assert client.read() == (TEXT, b"quick")
+            assert time.monotonic() - started < 1.0
+        finally:
+            Flood.count = 5000
+
+
+def test_memory_returns_after_slow_readers() -> None:
+    with serving(Flood(), Limits(queue_bytes=1 << 20, close_s=0.1)) as port:
+        for _ in range(3):
+            port.connect(receive_bytes=16384)
+        until(lambda: port.counters.opened == 3 and port.counters.open == 0, 10.0)
+        gc.collect()
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        for _ in range(20):
+            port.connect(receive_bytes=16384)
+        until(lambda: port.counters.opened == 23 and port.counters.open == 0, 20.0)
+        port.handler.opened.clear()
+        assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 30_000
+        assert port.counters.queue_bytes == 0
+
+
+def test_a_paused_connection_is_not_read_until_it_is_resumed(port: Port) -> None:
+    client = port.connect()
+    connection = port.handler.opened[0]
+    connection.pause()
+    client.text("held back")
+    client.sock.settimeout(0.1)
+    with pytest.raises(TimeoutError):
+        client.read()
+    connection.resume()
+    client.sock.settimeout(5.0)
+    assert client.read() == (TEXT, b"held back")
+    connection.pause()
+    connection.close(4300)
+    client.send(close_frame(4300))
+    assert client.read_all() == [(CLOSE, b"\x10\xcc")]
+
+
+def test_when_drained_calls_back_once_the_queue_is_empty_or_the_connection_gone() -> None:
+    with serving(Flood(), Limits(queue_bytes=None, close_s=0.1)) as port:
+        calls: list[str] = []
+        client = port.connect(receive_bytes=16384)
+        connection = until(lambda: port.handler.opened)[0]
+        until(lambda: connection.buffered)
+        connection.when_drained(lambda: calls.append("drained"))
+        for _ in range(5000):
+            client.read()
+        until(lambda: calls == ["drained"])
+        connection.when_drained(lambda: calls.append("gone"))
+        connection.abort()
+        assert calls == ["drained", "gone"]
+
+
+def test_one_frame_for_many_is_the_same_bytes_for_each(port: Port) -> None:
+    clients = [port.connect() for _ in range(20)]
+    wire = encode_text(b"to everybody")
+    for connection in port.handler.opened:
+        connection.send_frame(wire)
+    assert [client.read() for client in clients] == [(TEXT, b"to everybody")] * 20
+    assert port.counters.messages_out == 20
+
+
+def test_several_frames_joined_count_as_many(port: Port) -> None:
+    client = port.connect()
+    port.handler.opened[0].send_frame(encode_text(b"a") + encode_text(b"b"), messages=2)
+    assert [client.read(), client.read()] == [(TEXT, b"a"), (TEXT, b"b")]
+    assert port.counters.messages_out == 2
+
+
+def test_counters_count_messages_and_bytes_and_not_control_frames(port: Port) -> None:
+    client = port.connect()
+    before = port.counters.bytes_out
+    sent = frame(TEXT, b"abc") + frame(PING, b"")
+    client.send(sent)
+    assert [client.read(), client.read()] == [(TEXT, b"abc"), (PONG, b"")]
+    counters = port.counters
+    assert (counters.messages_in, counters.messages_out) == (1, 1)
+    assert counters.bytes_in == len(sent)
+    assert counters.bytes_out - before == 5 + 2
+
+
+def test_early_data_after_the_handshake_is_read(port: Port) -> None:
+    client = port.connect(early=frame(TEXT, b"early") + frame(TEXT, b"bird")[:3])
+    assert client.read() == (TEXT, b"early")
+    client.send(frame(TEXT, b"bird")[3:])
+    assert client.read() == (TEXT, b"bird")
+
+
+def test_what_on_open_sends_comes_after_the_handshakes_answer() -> None:
+    class Welcome(Echo):
+        def on_open(self, connection: Connection, request: Handshake) -> None:
+            connection.send(f"welcome {request.query['name']}")
+
+    with serving(Welcome()) as port:
+        assert port.connect("/ws?name=alice").read() == (TEXT, b"welcome alice")
+
+
+def test_a_connection_refused_in_on_open_is_upgraded_and_closed_with_its_code() -> None:
+    class Refusing(Echo):
+        def on_open(self, connection: Connection, request: Handshake) -> None:
+            connection.close(4001, cause="ticket forged")
+
+    with serving(Refusing()) as port:
+        client = port.connect(early=frame(TEXT, b"never delivered"))
+        client.send(close_frame(4001))
+        assert client.read_all() == [(CLOSE, b"\x0f\xa1")]
+        until(lambda: port.handler.closed == [(4001, "", "ticket forged")])
+        assert port.handler.received == []
+
+
+def test_a_closed_connection_is_freed(port: Port) -> None:
+    client = port.connect()
+    ghost = weakref.ref(port.handler.opened.pop())
+    client.goodbye()
+    until(lambda: port.counters.open == 0)
+    gevent.sleep(0.01)
+    assert ghost() is None, "freed without the garbage collector"
+    assert len(port.acceptor.endpoint.poller) == 0
+
+
+def test_a_connection_is_a_few_hundred_bytes(port: Port) -> None:
+    client = port.connect()
+    connection = port.handler.opened[0]
+    assert not hasattr(connection, "__dict__")
+    own = connection.__sizeof__() + connection._reader.__sizeof__() + connection.peer.__sizeof__()
+    assert own < 600
+    client.goodbye()
+
+
+def test_a_flood_of_small_messages_with_large_answers_is_bounded() -> None:
+    class Amplifier(Echo):
+        def on_text(self, connection: Connection, payload: bytes) -> None:
+            connection.send_frame(encode_text(b"y" * 60_000))
+
+    with serving(Amplifier(), Limits(close_s=0.5)) as port:
+        client = port.connect(receive_bytes=16384)
+        client.send(frame(TEXT, b"") * 5000)
+        until(lambda: port.handler.closed)
+        assert port.handler.closed == [(4101, "", "slow consumer")]
+        assert isinstance(client, Client)
