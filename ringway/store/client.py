@@ -19,7 +19,7 @@ from redis.backoff import NoBackoff
 from redis.cluster import ClusterNode
 from redis.connection import BlockingConnectionPool, parse_url
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import RedisError
+from redis.exceptions import RedisClusterException, RedisError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 from redis.retry import Retry
 from redis.sentinel import Sentinel, SentinelConnectionPool
@@ -29,6 +29,9 @@ from ringway.core.errors import ConfigError, Unavailable
 logger = logging.getLogger(__name__)
 
 Client = redis.Redis | redis.RedisCluster
+
+# What redis-py raises; RedisClusterException is no RedisError.
+REDIS_ERRORS = (RedisError, RedisClusterException, OSError)
 
 OPTION = "RINGWAY_REDIS"
 RULE = (
@@ -102,7 +105,7 @@ def redis_errors() -> Iterator[None]:
     """What redis-py raises, as Unavailable."""
     try:
         yield
-    except (RedisError, OSError) as error:
+    except REDIS_ERRORS as error:
         raise unavailable(error) from error
 
 

@@ -12,11 +12,11 @@ from hashlib import sha1
 from importlib import resources
 from typing import Any, NamedTuple
 
-from redis.exceptions import NoScriptError, RedisError
+from redis.exceptions import NoScriptError
 
 from ringway.core.errors import Unavailable
 
-from .client import Client, redis_errors, unavailable
+from .client import REDIS_ERRORS, Client, redis_errors, unavailable
 
 Arg = str | bytes | int
 
@@ -65,7 +65,7 @@ def run_many(client: Client, calls: Sequence[Call]) -> list[Any]:
                 replies[i] = reply
     except Unavailable as error:
         return [error] * len(calls)
-    return [unavailable(reply) if isinstance(reply, RedisError) else reply for reply in replies]
+    return [unavailable(reply) if isinstance(reply, REDIS_ERRORS) else reply for reply in replies]
 
 
 def _pipeline(client: Client, calls: Sequence[Call], *, text_first: bool) -> list[Any]:

@@ -138,6 +138,14 @@ def test_ids_are_remembered_for_their_time_and_then_forgotten(client: Any, keys:
     wait_until(lambda: not client.exists(*keys.dedup("u:bob")), 10.0, "nothing is left of it")
 
 
+def test_an_id_is_remembered_over_the_change_of_buckets(client: Any, keys: Keys) -> None:
+    log = MessageLog(client, keys, dedup_s=2)
+    append(log, "a")
+    bucket = client.time()[0] // 2
+    wait_until(lambda: client.time()[0] // 2 > bucket, 10.0, "the next bucket")
+    assert append(log, "a")[0].duplicate
+
+
 @pytest.mark.parametrize("body", [
     {"gen": "x", "seq": 1, "ts": 2}, ',"gen":"aaaa","seq":99,"ts":1}', "x" * 300, None, "用户 🙂", {"nested": [[{}]]},
 ])  # fmt: skip

@@ -123,6 +123,13 @@ class LogMachine(RuleBasedStateMachine):
         self.stale = True
         self.restart()
 
+    @rule(numbers=st.lists(st.integers(31, 60), min_size=1, max_size=8), reader=st.integers(0, 2))
+    def lose_what_a_reader_has_had(self, numbers: list[int], reader: int) -> None:
+        self.save()
+        self.append(numbers)
+        self.read(reader, 100)
+        self.lose()
+
     @invariant()
     def the_head_is_the_last_message(self) -> None:
         head = self.log.heads([CH])[0]

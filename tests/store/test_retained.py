@@ -1,0 +1,47 @@
+"""What is kept of the appends that had their ok."""
+
+from __future__ import annotations
+
+import pytest
+
+from ringway.core.frames import Position
+from ringway.store.retained import Append, Kept, Retained
+
+
+def kept(at: float, number: int = 0) -> Kept:
+    return Kept(at, Append("u:bob", "alice", str(number), b"1"), Position("g", number))
+
+
+def test_only_the_window_before_the_last_ok_is_kept() -> None:
+    retained = Retained(window_s=3.0)
+    for at in range(10):
+        retained.add("a", kept(float(at)))
+    assert [one.at for one in retained.take("a")] == [6.0, 7.0, 8.0, 9.0]
+
+
+def test_an_outage_does_not_age_what_is_kept() -> None:
+    """The window counts to the last ok, not to now: Redis lost what it had before it went."""
+    retained = Retained(window_s=3.0)
+    retained.add("a", kept(0.0))
+    retained.add("b", kept(1000.0))
+    assert [one.at for one in retained.take("a")] == [0.0]
+
+
+def test_what_was_taken_is_gone_unless_put_back() -> None:
+    retained = Retained()
+    for number in range(3):
+        retained.add("a", kept(0.0, number))
+    taken = retained.take("a")
+    assert (len(taken), retained.take("a")) == (3, [])
+    retained.add("a", kept(1.0, 9))
+    retained.put_back("a", taken)
+    assert [one.append.id for one in retained.take("a")] == ["0", "1", "2", "9"]
+
+
+@pytest.mark.parametrize("limit", [1, 10])
+def test_the_number_is_bounded(limit: int) -> None:
+    retained = Retained(limit=limit)
+    for number in range(25):
+        retained.add("a", kept(0.0, number))
+    assert len(retained) == limit
+    assert retained.take("a")[-1].append.id == "24"
