@@ -10,7 +10,7 @@ import pytest
 from kazoo.client import KazooClient
 from kazoo.exceptions import NoNodeError
 
-from tests.harness import redises, zookeeper_java, zookeepers
+from tests.harness import redises, zookeepers
 from tests.harness.leaks import Resources, leaked
 
 CHOICES = pytest.StashKey[tuple[zookeepers.Choice, redises.Choice]]()
@@ -68,9 +68,9 @@ def redis_url(redis_server: redises.Provider) -> str:
 
 
 @pytest.fixture
-def own_zookeeper() -> Iterator[zookeepers.RealZooKeeper | zookeepers.DevServerZooKeeper]:
-    """A ZooKeeper for this test alone, which may stop, freeze and wipe it; real where Java is."""
-    with zookeepers.RealZooKeeper() if zookeeper_java.available() else zookeepers.DevServerZooKeeper() as server:
+def own_zookeeper() -> Iterator[zookeepers.Stoppable]:
+    """A ZooKeeper for this test alone, which may stop, freeze and wipe it; real where one can be had."""
+    with zookeepers.own() as server:
         yield server
 
 

@@ -22,7 +22,7 @@ needs_java = pytest.mark.skipif(not zookeeper_java.available(), reason="no Java 
 @needs_java
 def test_a_real_zookeeper_keeps_its_data_over_kill_and_start_and_loses_it_by_wipe() -> None:
     with RealZooKeeper() as server:
-        client = KazooClient(server.address)
+        client = KazooClient(server.address, connection_retry={"max_tries": -1, "delay": 0.05, "max_delay": 0.2})
         client.start()
         client.create("/kept", b"1")
         server.restart()

@@ -10,8 +10,7 @@ import pytest
 from kazoo.client import KazooClient
 
 from tests.conftest import CHOICES
-from tests.harness import zookeeper_java
-from tests.harness.zookeepers import DevServerZooKeeper, Provider, RealZooKeeper
+from tests.harness.zookeepers import DevServerZooKeeper, GivenZooKeeper, Provider, Stoppable, own
 
 OWNER = "node:secret"  # whom the tests of ACLs leave as the owner of znodes
 Connect = Callable[..., KazooClient]
@@ -31,11 +30,12 @@ def server(request: pytest.FixtureRequest) -> Iterator[Provider]:
 
 
 @pytest.fixture(params=["devserver", "real"])
-def stoppable(request: pytest.FixtureRequest) -> Iterator[RealZooKeeper | DevServerZooKeeper]:
+def stoppable(request: pytest.FixtureRequest) -> Iterator[Stoppable]:
     """One for this test alone, which it may stop, freeze and wipe."""
-    if request.param == "real" and not zookeeper_java.available():
-        pytest.skip("no Java or no ZooKeeper on this machine to stop and start")
-    with RealZooKeeper() if request.param == "real" else DevServerZooKeeper() as provider:
+    provider = DevServerZooKeeper() if request.param == "devserver" else _real(request.config)
+    if isinstance(provider, GivenZooKeeper):
+        provider = own()
+    with provider:
         yield provider
 
 

@@ -11,7 +11,7 @@ from kazoo.protocol.states import KazooState
 from tests.contract.conftest import Connect
 from tests.harness.waiting import wait_until
 from tests.harness.zookeeper_raw import EPHEMERAL, RawSession
-from tests.harness.zookeepers import DevServerZooKeeper, Provider, RealZooKeeper, expire_session
+from tests.harness.zookeepers import Provider, Stoppable, expire_session
 
 
 def cut(client: KazooClient) -> None:
@@ -104,7 +104,7 @@ def test_a_client_from_the_future_is_turned_away_without_an_answer(server: Provi
 
 
 def test_a_stopped_server_expires_nobody(
-    stoppable: RealZooKeeper | DevServerZooKeeper, connect: Connect
+    stoppable: Stoppable, connect: Connect
 ) -> None:
     """Sessions get their whole time again when it is back, however long it was away."""
     zk = connect(stoppable.address, timeout=2.0)
@@ -122,7 +122,7 @@ def test_a_stopped_server_expires_nobody(
 
 
 def test_a_frozen_server_suspends_its_clients_and_nothing_worse(
-    stoppable: RealZooKeeper | DevServerZooKeeper, connect: Connect
+    stoppable: Stoppable, connect: Connect
 ) -> None:
     """LOST never comes while the server is away, only from the server itself: row 2 of the background's table."""
     zk = connect(stoppable.address, timeout=2.0)
@@ -139,7 +139,7 @@ def test_a_frozen_server_suspends_its_clients_and_nothing_worse(
 
 
 def test_after_a_wipe_a_client_is_stuck_until_it_starts_anew(
-    stoppable: RealZooKeeper | DevServerZooKeeper, connect: Connect
+    stoppable: Stoppable, connect: Connect
 ) -> None:
     """Row 12: its zxid is from the future, so the server turns it away for ever; stop and start heal it."""
     zk = connect(stoppable.address, timeout=2.0)

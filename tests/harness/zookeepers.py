@@ -15,11 +15,11 @@ from types import TracebackType
 from typing import Any, Protocol, Self
 
 import docker  # type: ignore[import-untyped]
-from docker.errors import DockerException  # type: ignore[import-untyped]
+from docker.errors import APIError, DockerException  # type: ignore[import-untyped]
 from kazoo.client import KazooClient
-from ringway.zookeeper.devserver import DevServer
 from testcontainers.core.container import DockerContainer
 
+from ringway.zookeeper.devserver import DevServer
 from tests.harness import zookeeper_java
 from tests.harness.ports import pick_port
 from tests.harness.waiting import wait_until
@@ -32,13 +32,16 @@ __all__ = [
     "Ensemble",
     "GivenZooKeeper",
     "RealZooKeeper",
+    "Stoppable",
     "ZooKeeperServer",
     "choose",
     "expire_session",
+    "own",
 ]
 
 DEFAULT_IMAGE = "zookeeper:3.9"
 _CLIENT_PORT = 2181
+_ATTEMPTS = 5
 
 
 class ZooKeeperServer(Protocol):
@@ -151,12 +154,17 @@ class ContainerZooKeeper:
         return srvr(self.address)
 
     def __enter__(self) -> Self:
-        try:
-            self._start_new()
-        except BaseException:
-            self._container.stop()
-            raise
-        return self
+        for attempt in range(1, _ATTEMPTS + 1):
+            try:
+                self._start_new()
+                return self
+            except BaseException as error:
+                self._container.stop()
+                if attempt == _ATTEMPTS or not (isinstance(error, APIError) and "port" in str(error)):
+                    raise
+            self.port = pick_port()  # another process took it between the look and the bind
+            self._container = self._new()
+        raise AssertionError("not reached")
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -200,6 +208,7 @@ class GivenZooKeeper:
         return None
 
 
+Stoppable = RealZooKeeper | ContainerZooKeeper | DevServerZooKeeper
 Provider = RealZooKeeper | ContainerZooKeeper | GivenZooKeeper | DevServerZooKeeper
 
 
@@ -222,6 +231,14 @@ def choose() -> Choice:
     if zookeeper_java.available():
         return Choice(RealZooKeeper, f"real, this machine's ZooKeeper {zookeeper_java.version()} ({refusal})", True)
     return Choice(DevServerZooKeeper, f"EMBEDDED development server ({refusal}; no Java or no zookeeper.jar)", False)
+
+
+def own() -> Stoppable:
+    """One for a single test, which may stop, freeze and wipe it: this machine's, for it starts fastest; not entered."""
+    if zookeeper_java.available():
+        return RealZooKeeper()
+    chosen = choose().make()
+    return DevServerZooKeeper() if isinstance(chosen, GivenZooKeeper) else chosen
 
 
 def _container_refusal(image: str) -> str:
