@@ -72,9 +72,9 @@ def as_error(error: Exception) -> dict[str, str]:
 
 
 def retry_after(wanted_s: float, jitter: Callable[[], float] = random.random) -> int:
-    """Whole seconds (RFC 9110 10.2.3 has no others), spread over half as much again plus one, so that refused clients
-    do not come back together."""
-    return max(1, math.ceil(wanted_s + jitter() * (wanted_s / 2 + 1)))
+    """Whole seconds (RFC 9110 10.2.3 has no others), between the wanted time and twice as much plus one, so that
+    refused clients do not come back together."""
+    return max(1, math.floor(wanted_s + jitter() * (wanted_s + 1) + 0.5))
 
 
 def _classified(error: Exception) -> Refusal:

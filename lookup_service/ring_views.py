@@ -12,9 +12,10 @@ from ringway.core.uids import validate_node_id
 
 from . import query
 from .preview import Wanted, preview
+from .publisher import accept_losses
 from .rings import Current
 from .services import Services
-from .web import parameters, reply
+from .web import asking, parameters, reply
 
 
 def views(services: Services) -> Blueprint:
@@ -37,6 +38,13 @@ def views(services: Services) -> Blueprint:
         with one_preview:  # it reads every session's uid: one at a time, or a few clicks would load Redis
             current = services.rings.current()
             return reply(preview(current.view, wanted, services.presence.users()))
+
+    @part.post("/ring/accept-losses")
+    def losses() -> Response:
+        """The operator's word that every missing node is dead, where the mass-loss guard holds nodes in the ring."""
+        services.api_keys.require(asking())
+        accept_losses(services.zk)
+        return reply({"accepted": True}, 202)
 
     return part
 

@@ -26,6 +26,7 @@ from .rings import Current, Rings
 from .slots import ConnectSlots
 
 MAX_AVOID = 8
+CROWD_S = 4.0  # who finds the queue full comes back spread over seconds, or the queue would be full again at once
 
 
 class RouteQuery(NamedTuple):
@@ -156,7 +157,7 @@ class Router:
         wait_s = self.slots.reserve(node, uid, self.monotonic())
         if wait_s < 0:
             message = f"{node} has as many clients waiting to connect as it takes; ask again after Retry-After"
-            raise Refusal(429, "too_many_connects", message, retry_after=-wait_s)
+            raise Refusal(429, "too_many_connects", message, retry_after=CROWD_S - wait_s)
         return wait_s
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable
+from contextlib import ExitStack
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Self
 
@@ -81,6 +81,7 @@ class Entry:
 
     def __init__(self, zookeeper: str, cluster: str, node: str, state: State, vnodes: int) -> None:
         self.id, self.livez = node, LiveZ()
+        self._closed = False
         self.url = f"ws://{node}.test/ws"
         self.zk = ZooKeeper(zookeeper, cluster=cluster, timeout_s=4.0)
         self.zk.start()
@@ -88,13 +89,13 @@ class Entry:
         self.registration = NodeRegistration(self.zk, record)
         self.registration.register()
 
-    def leave(self) -> None:
-        self.registration.close()
-        self.close()
-
     def close(self) -> None:
-        self.zk.stop()
-        self.livez.stop()
+        """Leave. A second call does nothing."""
+        if not self._closed:
+            self._closed = True
+            self.registration.close()
+            self.zk.stop()
+            self.livez.stop()
 
 
 class Lookup:
@@ -157,11 +158,3 @@ class Cluster:
             self.node(name)
         eventually(lambda: lookup.active() == set(names))
         return lookup
-
-
-@contextmanager
-def stopped(child: Child) -> Iterator[None]:
-    """For the time of the block the process has been told to end."""
-    child.stopping = True
-    child.popen.terminate()
-    yield

@@ -108,7 +108,7 @@ def test_one_probe_at_a_time_and_a_bounded_number_of_requests_wait_for_it() -> N
     wait_until(lambda: probe.asked)
     for thread in threads[1:]:
         thread.start()
-    wait_until(lambda: softdown._waiting._value == 0)  # type: ignore[attr-defined]
+    wait_until(lambda: softdown._waiting._value == 0)
     with pytest.raises(Refusal, match="is being probed") as refused:
         softdown.suspect(N1)
     assert (refused.value.status, refused.value.code) == (503, "checking_node")
