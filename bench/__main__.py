@@ -16,7 +16,7 @@ import time
 
 import click
 
-from .peers import PEERS, Peer, install
+from .peers import PEERS, Subjected, install
 from .report import write_report
 from .ringway_peer import RINGWAY
 from .subjects import SUBJECTS, Row, Subject
@@ -26,7 +26,7 @@ def say(text: str) -> None:
     print(f"{time.strftime('%H:%M:%S')} {text}", flush=True)
 
 
-def once(subject: Subject, peer: Peer) -> Row | None:
+def once(subject: Subject, peer: Subjected) -> Row | None:
     """One run; None where the peer could not do it, with the reason on the screen."""
     try:
         row = subject.run(peer)
@@ -44,7 +44,7 @@ def medians(rows: list[Row]) -> Row:
     return {key: statistics.median(row[key] for row in rows) for key in numeric}
 
 
-def measure(subject: Subject, peers: list[Peer], rounds: int) -> dict[str, Row]:
+def measure(subject: Subject, peers: list[Subjected], rounds: int) -> dict[str, Row]:
     """Median figures by peer."""
     runs: dict[str, list[Row]] = {peer.name: [] for peer in peers}
     for number in range(rounds):

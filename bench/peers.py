@@ -9,9 +9,10 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Protocol
 
 HERE = Path(__file__).parent
 WORK = HERE.parent / "var" / "bench"
@@ -21,14 +22,46 @@ EVERY_SUBJECT = frozenset({"echo", "tls", "fanout", "handshake", "idle", "pings"
 
 
 @dataclass(frozen=True)
+class Running:
+    """A started server, and what the load generator must be told to talk to it."""
+
+    pid: int
+    port: int
+    load: Sequence[str] = ()
+
+
+class Subjected(Protocol):
+    """What takes part in a measurement."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def subjects(self) -> frozenset[str]: ...
+    def running(self, kind: str) -> AbstractContextManager[Running]:
+        """Start it for a subject of this kind; stop it at the end of the block."""
+
+
+@dataclass(frozen=True)
 class Peer:
-    """A server: how to start it, and how the load generator must talk to it."""
+    """A server by its command; port, certificate and key are appended."""
 
     name: str
     command: Sequence[str]
     load: Sequence[str] = ()
     subjects: frozenset[str] = EVERY_SUBJECT
     cwd: Path = field(default=HERE / "servers")
+
+    @contextmanager
+    def running(self, kind: str) -> Iterator[Running]:
+        port = free_port()
+        command = pinned(SERVER_CORE, [*self.command, str(port), *(certificate() if kind == "tls" else ())])
+        with (WORK / "server.log").open("ab") as log:
+            process = subprocess.Popen(command, cwd=self.cwd, stdout=log, stderr=log)
+        try:
+            wait_listening(port, process)
+            yield Running(process.pid, port, self.load)
+        finally:
+            stop(process)
 
 
 PEERS = (
@@ -95,21 +128,11 @@ def wait_listening(port: int, process: subprocess.Popen[bytes], timeout_s: float
     raise RuntimeError(f"nothing listens on {port} after {timeout_s} s: {process.args!r}")
 
 
-@contextmanager
-def running(peer: Peer, *, tls: bool = False) -> Iterator[tuple[subprocess.Popen[bytes], int]]:
-    """The peer's process and port; stopped at the end."""
-    port = free_port()
-    extra = certificate() if tls else ()
-    command = pinned(SERVER_CORE, [*peer.command, str(port), *extra])
-    with (WORK / "server.log").open("ab") as log:
-        process = subprocess.Popen(command, cwd=peer.cwd, stdout=log, stderr=log)
+def stop(process: subprocess.Popen[bytes]) -> None:
+    """Ask it to end; after 5 s, make it."""
+    process.terminate()
     try:
-        wait_listening(port, process)
-        yield process, port
-    finally:
-        process.terminate()
-        try:
-            process.wait(5)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+        process.wait(5)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()

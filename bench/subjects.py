@@ -10,7 +10,7 @@ from typing import Any
 import psutil
 
 from .loadgen import held_open, load
-from .peers import Peer, running
+from .peers import Subjected
 
 Row = dict[str, Any]
 IDLE_STEPS = (1_000, 6_000, 12_000, 18_000)
@@ -24,54 +24,54 @@ class Subject:
 
     name: str
     kind: str
-    run: Callable[[Peer], Row]
+    run: Callable[[Subjected], Row]
     figure: str = "per_s"
     rounds: int = 5
     less_is_better: bool = False
 
 
-def echo(connections: int, inflight: int, size: int, *, tls: bool = False) -> Callable[[Peer], Row]:
-    def run(peer: Peer) -> Row:
+def echo(connections: int, inflight: int, size: int, *, tls: bool = False) -> Callable[[Subjected], Row]:
+    def run(peer: Subjected) -> Row:
         options = ["--connections", str(connections), "--inflight", str(inflight), "--size", str(size),
-                   "--seconds", "2", "--warmup", "0.5", "--tls", str(int(tls)), *peer.load]
-        with running(peer, tls=tls) as (_, port):
-            return load("echo", port, *options)
+                   "--seconds", "2", "--warmup", "0.5", "--tls", str(int(tls))]
+        with peer.running("tls" if tls else "echo") as server:
+            return load("echo", server.port, *options, *server.load)
 
     return run
 
 
-def handshake(peer: Peer) -> Row:
-    with running(peer) as (_, port):
-        row = load("handshake", port, "--connections", "32", "--seconds", "3", "--warmup", "0.5", *peer.load)
+def handshake(peer: Subjected) -> Row:
+    with peer.running("handshake") as server:
+        row = load("handshake", server.port, "--connections", "32", "--seconds", "3", "--warmup", "0.5", *server.load)
     return {key: value for key, value in row.items() if key not in ("p50_ms", "p99_ms")}  # none are taken here
 
 
-def fanout(connections: int) -> Callable[[Peer], Row]:
-    def run(peer: Peer) -> Row:
-        options = ["--connections", str(connections), "--seconds", "3", "--warmup", "1", "--prefix", "fan:", *peer.load]
-        with running(peer) as (_, port):
-            return load("fanout", port, *options)
+def fanout(connections: int) -> Callable[[Subjected], Row]:
+    def run(peer: Subjected) -> Row:
+        options = ["--connections", str(connections), "--seconds", "3", "--warmup", "1", "--prefix", "fan:"]
+        with peer.running("fanout") as server:
+            return load("fanout", server.port, *options, *server.load)
 
     return run
 
 
-def memory(peer: Peer) -> Row:
+def memory(peer: Subjected) -> Row:
     """Resident memory per idle connection from a cold start, at each step: KiB."""
     row: Row = {}
     for connections in IDLE_STEPS:
-        with running(peer) as (process, port):
-            rss = psutil.Process(process.pid).memory_info
+        with peer.running("idle") as server:
+            rss = psutil.Process(server.pid).memory_info
             before = rss().rss
-            with held_open(port, connections, 120, *peer.load):
+            with held_open(server.port, connections, 120, *server.load):
                 time.sleep(1.0)  # settling: the figure is a level, not an event
                 row[f"kib_{connections}"] = round((rss().rss - before) / connections / 1024, 2)
     return row
 
 
-def pings(peer: Peer) -> Row:
+def pings(peer: Subjected) -> Row:
     """Share of a core that 10,000 idle connections with pings every 25 s cost."""
-    with running(peer) as (process, port), held_open(port, PING_CONNECTIONS, 300, *peer.load):
-        spent = psutil.Process(process.pid).cpu_times
+    with peer.running("pings") as server, held_open(server.port, PING_CONNECTIONS, 300, *server.load):
+        spent = psutil.Process(server.pid).cpu_times
         time.sleep(2.0)
         before, start = spent(), time.monotonic()
         time.sleep(PING_SECONDS)
