@@ -69,12 +69,12 @@ class Client:
         return [self.wait("msg", timeout_s)["body"] for _ in range(count)]
 
     def quiet(self, seconds: float = 0.3) -> list[dict[str, Any]]:
-        """What arrives within so many seconds, which a test wants to be nothing."""
+        """What arrives until nothing has come for so many seconds, or the connection ends."""
         got = []
         try:
             while True:
                 got.append(self.read(seconds))
-        except TimeoutError:
+        except (TimeoutError, ConnectionClosed):
             return got
 
     def closed(self, timeout_s: float = 5.0) -> int:
@@ -135,6 +135,7 @@ class Nodes:
     def __enter__(self) -> Self:
         self._processes = Processes(on_line=lambda child, line: print(f"{child.name}| {line}"))
         self._zk.start()
+        self.redis.ping()
         self._zk.ensure_path(f"/ringway/{self.cluster}/ring")
         try:
             for node_id in self._ids:

@@ -97,8 +97,17 @@ def test_what_is_said_before_the_welcome_is_heard(nodes: Nodes) -> None:
         assert {client.read()["t"], client.read()["t"]} == {"welcome", "pong"}
 
 
-BAD = ["no json", "[]", "{}", '{"t":"dance"}', '{"t":"send","id":"1","body":1}', '{"t":"send","id":7,"to":"x","body":1}',
-       '{"t":"send","id":"1","to":"x","body":1,"volatile":"yes"}', '{"t":"join"}', '{"t":"ack","ch":"u:x","gen":1}']
+BAD = [
+    "no json",
+    "[]",
+    "{}",
+    '{"t":"dance"}',
+    '{"t":"send","id":"1","body":1}',
+    '{"t":"send","id":7,"to":"x","body":1}',
+    '{"t":"send","id":"1","to":"x","body":1,"volatile":"yes"}',
+    '{"t":"join"}',
+    '{"t":"ack","ch":"u:x","gen":1}',
+]
 
 
 @pytest.mark.parametrize("text", BAD)
