@@ -23,7 +23,8 @@ from . import cursors
 from .client import Client, redis_errors
 from .histories import Histories
 from .keys import Keys
-from .retained import Append, Kept
+from .retained import Append as Append
+from .retained import Kept
 from .scripts import Call, run_many, script
 
 DAY_S = 86_400

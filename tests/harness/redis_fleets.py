@@ -59,15 +59,14 @@ class RedisClusterServers:
         share = SLOTS // self._masters
         for i, server in enumerate(self.servers):
             last = SLOTS if i == self._masters - 1 else (i + 1) * share
-            _ask(server.port, "CLUSTER", "ADDSLOTSRANGE", i * share, last - 1)
+            _ask(server.port, "CLUSTER", "ADDSLOTS", *range(i * share, last))
             _ask(server.port, "CLUSTER", "SET-CONFIG-EPOCH", i + 1)
         for server in self.servers[1:]:
             _ask(server.port, "CLUSTER", "MEET", "127.0.0.1", self.servers[0].port)
-        for server in self.servers:
-            wait_until(lambda port=server.port: self._complete(port), 20.0, "the cluster has formed")
+        wait_until(lambda: all(map(self._complete, self.servers)), 20.0, "the cluster has formed")
 
-    def _complete(self, port: int) -> bool:
-        info: bytes = _ask(port, "CLUSTER", "INFO")
+    def _complete(self, server: RealRedis) -> bool:
+        info: bytes = _ask(server.port, "CLUSTER", "INFO")
         fields = dict(line.split(":") for line in info.decode().split())
         return (fields["cluster_state"], int(fields["cluster_known_nodes"])) == ("ok", self._masters)
 

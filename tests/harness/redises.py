@@ -20,6 +20,7 @@ import redis
 from ringway.processes import Child, NotReady, Processes
 from ringway.servers import redis_binary, start_redis
 from tests.harness.ports import pick_port
+from tests.harness.zookeeper_java import Certificates
 
 _ATTEMPTS = 5
 
@@ -27,11 +28,13 @@ _ATTEMPTS = 5
 class RealRedis:
     """A redis-server of our own; with `durable` (append-only file) its data survives `kill` and `restart`.
 
-    `fsync`: "always" (what was acknowledged before a kill is there after it) or "everysec". `extra`: more settings.
+    `fsync`: "always" (what was acknowledged before a kill is there after it) or "everysec". `tls`: it speaks TLS only.
+    `extra`: more settings.
     """
 
     def __init__(
-        self, *, durable: bool = False, fsync: str = "always", binary: str | None = None, extra: Sequence[str] = ()
+        self, *, durable: bool = False, fsync: str = "always", binary: str | None = None,
+        tls: Certificates | None = None, extra: Sequence[str] = (),
     ) -> None:
         self._binary = binary or shutil.which("redis-server") or redis_binary()
         self._processes = Processes()
@@ -39,11 +42,14 @@ class RealRedis:
         self._extra = ["--dir", str(self._folder), *extra]
         if durable:
             self._extra += ["--appendonly", "yes", "--appendfsync", fsync]
+        self._tls = tls
         self._child: Child | None = None
         self.port = pick_port()
 
     @property
     def url(self) -> str:
+        if self._tls is not None:
+            return f"rediss://127.0.0.1:{self.port}/0?ssl_ca_certs={self._tls.ca}"
         return f"redis://127.0.0.1:{self.port}/0"
 
     @property
@@ -53,7 +59,8 @@ class RealRedis:
 
     def start(self) -> None:
         """Raises NotReady when the port is taken."""
-        self._child, _ = start_redis(self._processes, binary=self._binary, port=self.port, extra=self._extra)
+        extra = [*self._extra, *self._tls_settings()]
+        self._child, _ = start_redis(self._processes, binary=self._binary, port=self.port, extra=extra)
 
     def stop(self) -> None:
         """SIGTERM; returns when it has ended."""
@@ -83,7 +90,7 @@ class RealRedis:
 
     def drop_clients(self) -> None:
         """Closes every client connection, subscribers too; the server goes on."""
-        with redis.Redis(port=self.port, retry=None) as client:
+        with redis.Redis(port=self.port) as client:
             for kind in ("normal", "pubsub"):
                 client.execute_command("CLIENT", "KILL", "TYPE", kind, "SKIPME", "yes")
 
@@ -96,6 +103,13 @@ class RealRedis:
         self.kill()
         os.truncate(self._journal(), size)
         self.start()
+
+    def _tls_settings(self) -> list[str]:
+        if self._tls is None:
+            return []
+        files = ["--tls-cert-file", str(self._tls.cert), "--tls-key-file", str(self._tls.key)]
+        only = ["--port", "0", "--tls-port", str(self.port), "--tls-auth-clients", "no"]
+        return [*only, *files, "--tls-ca-cert-file", str(self._tls.ca)]
 
     def _journal(self) -> Path:
         # Redis 7: appendonlydir/appendonly.aof.1.incr.aof; Redis 6: appendonly.aof

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
+from typing import Any
 
 import pytest
 import redis
 
 from ringway.core.errors import ConfigError, Unavailable
 from ringway.store.client import connect, masked, redis_errors
+from ringway.store.keys import Keys
+from ringway.store.log import MessageLog
+from tests.harness.logs import append, ids
 from tests.harness.ports import pick_port
 from tests.harness.redises import RealRedis
+from tests.harness.zookeeper_java import Certificates
 
 BAD = [
     "", "localhost:6379", "http://localhost", "redis://", "redis://host:0", "redis://host:65536", "redis://host:x",
@@ -54,7 +60,7 @@ def test_what_a_url_says(url: str, expected: tuple[object, ...]) -> None:
 def test_sentinel_takes_its_own_password_and_the_database() -> None:
     client = connect("redis+sentinel://user:pw@a:1,b:2/main?db=4&sentinel_password=other")
     assert isinstance(client, redis.Redis)
-    pool = client.connection_pool
+    pool: Any = client.connection_pool
     assert (pool.service_name, pool.connection_kwargs["db"], pool.connection_kwargs["password"]) == ("main", 4, "pw")
     sentinels = [one.connection_pool.connection_kwargs for one in pool.sentinel_manager.sentinels]
     assert [(one["host"], one["port"], one["password"]) for one in sentinels] == [("a", 1, "other"), ("b", 2, "other")]
@@ -72,6 +78,19 @@ def test_nobody_there_is_unavailable(url: str) -> None:
 def test_no_node_of_a_cluster_is_unavailable() -> None:
     with pytest.raises(Unavailable):
         connect(f"redis+cluster://127.0.0.1:{pick_port()}")
+
+
+def test_tls_checks_the_certificate(tmp_path: Path) -> None:
+    with RealRedis(tls=Certificates.make(tmp_path)) as server:
+        client = connect(server.url)
+        log = MessageLog(client, Keys())
+        append(log, "a")
+        assert ids(log.read("u:bob", None)) == ["a"]
+        client.close()
+        stranger = connect(server.url.partition("?")[0])
+        with pytest.raises(Unavailable, match="certificate"), redis_errors():
+            stranger.ping()
+        stranger.close()
 
 
 def test_a_silent_server_costs_one_time_out() -> None:

@@ -51,6 +51,11 @@ def all_frames(log: MessageLog) -> list[dict[str, Any]]:
     return found
 
 
+def wait_for_more(done: dict[int, list[str]]) -> None:
+    size = sum(map(len, done.values()))
+    wait_until(lambda: sum(map(len, done.values())) > size + 200, 30.0, "messages go through")
+
+
 def test_positions_stay_good_over_a_clean_restart(redis: RealRedis, log: MessageLog, other: MessageLog) -> None:
     before = append(log, "a", "b", "c")
     redis.stop()
@@ -221,11 +226,9 @@ def test_kill_9_under_load_loses_and_doubles_nothing(redis: RealRedis, client: C
         sender.start()
     try:
         for _ in range(3):
-            size = sum(map(len, done.values()))
-            wait_until(lambda size=size: sum(map(len, done.values())) > size + 200, 30.0, "messages go through")
+            wait_for_more(done)
             redis.restart()
-        size = sum(map(len, done.values()))
-        wait_until(lambda: sum(map(len, done.values())) > size + 200, 30.0, "messages go through")
+        wait_for_more(done)
     finally:
         stop.set()
         for sender in senders:
