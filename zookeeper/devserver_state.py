@@ -57,13 +57,13 @@ class State:
             self._welcome(peer, self._open(request.timeout_ms / 1000, now), now)
             return
         session = self.sessions.get(request.session_id)
+        if session is not None and session.peer is not None:
+            session.peer.finish()  # also for a wrong password, as the real server does; its owner comes back
         if session is None or session.password != request.password:
             peer.send(out.connect_reply(0, 0, bytes(wire.PASSWORD_BYTES)))
             peer.finish()
             return
         session.timeout_s = self._granted(request.timeout_ms / 1000)
-        if session.peer is not None:
-            session.peer.finish()
         self._welcome(peer, session, now)
 
     def _open(self, asked_s: float, now: float) -> Session:

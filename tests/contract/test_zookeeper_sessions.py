@@ -51,10 +51,17 @@ def test_another_client_takes_a_session_over_by_its_id_and_password(
     assert zk.exists(f"{root}/e") is None
 
 
-def test_a_wrong_password_gets_nobodys_session(server: Provider, zk: KazooClient, root: str) -> None:
+def test_a_wrong_password_costs_the_owner_its_connection_but_not_its_session(
+    server: Provider, zk: KazooClient, root: str
+) -> None:
+    states: list[str] = []
+    zk.add_listener(states.append)
     zk.create(f"{root}/e", ephemeral=True)
-    with RawSession(server.address, session=(zk.client_id[0], b"w" * 16)) as thief:
+    before = zk.client_id
+    with RawSession(server.address, session=(before[0], b"w" * 16)) as thief:
         assert thief.granted_ms == 0
+    wait_until(lambda: states == [KazooState.SUSPENDED, KazooState.CONNECTED], 10, "suspended, then connected")
+    assert zk.client_id == before
     assert zk.exists(f"{root}/e") is not None
 
 
