@@ -13,7 +13,7 @@ import sys
 import threading
 import time
 from collections import defaultdict, deque
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Self
 from urllib.parse import parse_qs, urlsplit
@@ -22,8 +22,10 @@ from websockets.asyncio.server import Server, ServerConnection, serve
 from websockets.datastructures import Headers
 from websockets.exceptions import ConnectionClosed
 from websockets.http11 import Request, Response
+from websockets.typing import Subprotocol
 
 from ringway.core.close_codes import reason_text
+from ringway.core.frames import SUBPROTOCOL
 
 GEN = 7
 LOG = "log1"
@@ -31,6 +33,11 @@ LOG = "log1"
 
 def _query(path: str) -> dict[str, str]:
     return {name: values[0] for name, values in parse_qs(urlsplit(path).query, keep_blank_values=True).items()}
+
+
+def _echoed(_: ServerConnection, offered: Sequence[Subprotocol]) -> Subprotocol | None:
+    """As a node does: the protocol's name where the client offers it, and nothing where it does not."""
+    return Subprotocol(SUBPROTOCOL) if SUBPROTOCOL in offered else None
 
 
 @dataclass
@@ -101,7 +108,8 @@ class FakeNode:
         return f"ws://127.0.0.1:{self.port}/ws"
 
     async def start(self) -> None:
-        self.server = await serve(self._serve, "127.0.0.1", self.port, ping_interval=None, compression=None)
+        self.server = await serve(self._serve, "127.0.0.1", self.port, ping_interval=None, compression=None,
+                                  select_subprotocol=_echoed)
         self.port = self.server.sockets[0].getsockname()[1]
 
     async def kill(self) -> None:

@@ -1,0 +1,17 @@
+// ringway without the SDK: asks for a route, connects, and comes back after each close, with jitter. Stops on 1000 and 40xx.
+// What it leaves out: positions, sending again what had no `ok`, moving without a gap. docs/protocol.md has all of it.
+export async function connect(lookup, uid, onFrame, onStop = console.error, failures = 0) {
+  const again = (ms, count) => setTimeout(connect, ms, lookup, uid, onFrame, onStop, count);
+  const jitter = () => 500 + Math.random() * Math.min(20000, 500 * 2 ** failures);
+  const url = `${lookup}/route?uid=${encodeURIComponent(uid)}`;
+  const answer = await fetch(url).catch(() => ({ status: 503 }));
+  if ([400, 401, 403].includes(answer.status)) return onStop(await answer.text());
+  if (answer.status !== 200) return again(1000 * (answer.headers?.get("Retry-After") ?? 0) + jitter(), failures + 1);
+  const socket = new WebSocket((await answer.json()).url);
+  socket.onmessage = ({ data }) => onFrame(JSON.parse(data), socket, (failures = 0));
+  socket.onclose = ({ code, reason }) => {
+    if (code === 1000 || (code >= 4000 && code < 4100)) return onStop(`${code} ${reason}`);
+    if (code < 4300 || code > 4399) return again(jitter(), failures + 1);
+    again(Math.random() * (/"w":(\d+)/.exec(reason)?.[1] ?? 0), 0); // moved or drained: no failure
+  };
+}

@@ -1,0 +1,277 @@
+// The client against the scripted peer, over real sockets.
+import assert from "node:assert/strict";
+import { afterEach, beforeEach, test } from "node:test";
+import WebSocket from "ws";
+import * as ringway from "../../client_sdk/js/ringway.js";
+import { connect as snippet } from "../../client_sdk/js/snippet.js";
+import { Cluster, until } from "./cluster.js";
+
+let cluster;
+let clients;
+
+beforeEach(async () => {
+  cluster = await Cluster.start();
+  clients = [];
+});
+
+afterEach(async () => {
+  await Promise.all(clients.map((client) => client.close()));
+  await cluster.stop();
+});
+
+async function connected(uid, options = {}) {
+  const client = new ringway.Client(cluster.urls, uid, { WebSocket, ...options });
+  clients.push(client);
+  await client.connect({ timeoutS: 10 });
+  return client;
+}
+
+test("two users exchange messages and each send gets its seq", async () => {
+  const [alice, bob] = [await connected("alice"), await connected("bob")];
+  assert.equal(await alice.send("bob", { text: "hello" }), 1);
+  const message = await bob.receive(5);
+  assert.deepEqual([message.from, message.body, message.seq, message.group], ["alice", { text: "hello" }, 1, null]);
+  assert.equal((await bob.join("room")).recovered, true);
+  await alice.publish("room", "hi");
+  assert.equal((await bob.receive(5)).group, "room");
+  assert.equal(await alice.send("bob", "now", { volatile: true }), null);
+  assert.equal((await bob.receive(5)).seq, null);
+  bob.leave("room");
+  await assert.rejects(alice.send("bob", "forbidden").result(), ringway.FrameRefused);
+  await assert.rejects(alice.join("secret").result(), ringway.FrameRefused);
+  assert.deepEqual([alice.state, alice.node], ["open", "n1"]);
+});
+
+test("iterating ends when the client is closed", async () => {
+  const alice = await connected("alice");
+  for (let number = 0; number < 3; number++) alice.send("alice", number);
+  const got = [];
+  for await (const message of alice) {
+    got.push(message.body);
+    if (got.length === 3) await alice.close();
+  }
+  assert.deepEqual(got, [0, 1, 2]);
+  assert.throws(() => alice.send("bob", 1), ringway.ClientClosed);
+  await assert.rejects(alice.connect(), ringway.ClientClosed);
+});
+
+test("a move makes before it breaks", async () => {
+  const got = [];
+  const states = [];
+  const alice = await connected("alice", {
+    onMessage: (m) => got.push(m.body), onState: (state) => states.push(state), groups: ["room"],
+  });
+  await alice.send("alice", 1);
+  await cluster.call("move", "n2");
+  await until(() => alice.node === "n2");
+  await alice.send("alice", 2);
+  await alice.publish("room", 3);
+  await until(() => got.length === 3);
+  await until(async () => (await cluster.seen()).sessions.n1 === 0);
+  const seen = await cluster.seen();
+  assert.deepEqual(got, [1, 2, 3]);
+  assert.deepEqual(states.slice(-2), ["moving", "open"]);
+  assert.equal(seen.handshakes.at(-1).inbox, "log1:1");
+  assert.deepEqual(seen.closes, [{ node: "n1", code: 1000 }]);
+  assert.equal(seen.routes.length, 1);
+});
+
+test("a move that fails keeps the old connection and asks for a route", async () => {
+  const alice = await connected("alice");
+  await cluster.call("greet", "n2", "drop");
+  await cluster.call("move", "n2");
+  await alice.send("alice", "meanwhile");
+  await until(() => alice.node === "n2");
+  assert.equal((await alice.receive(5)).body, "meanwhile");
+});
+
+test("messages sent during moves and drops arrive once and in order", async () => {
+  const got = [];
+  const alice = await connected("alice");
+  await connected("bob", { onMessage: (m) => got.push(m.body) });
+  const wanted = Array.from({ length: 300 }, (_, number) => number);
+  let owner = "n1";
+  for (const number of wanted) {
+    alice.send("bob", number);
+    if (number % 60 === 30) {
+      owner = owner === "n1" ? "n2" : "n1";
+      await cluster.call("move", owner);
+    }
+    if (number % 90 === 45) await cluster.call("drop_all", owner);
+    if (number % 5 === 0) await new Promise((wake) => setTimeout(wake, 5));
+  }
+  await alice.flush(10);
+  await until(() => got.length >= wanted.length);
+  assert.deepEqual(got, wanted);
+});
+
+for (const code of [4300, 4301, 4302]) {
+  test(`${code} asks for a route with the newest epoch`, async () => {
+    const alice = await connected("alice");
+    await cluster.call("change_owner", "n2");
+    await cluster.call("close_all", "n1", code, 50, 2);
+    await until(() => alice.node === "n2" && alice.state === "open");
+    assert.equal((await cluster.seen()).routes.at(-1).min_epoch, "7.2");
+  });
+}
+
+for (const code of [1000, 4001, 4009]) {
+  test(`${code} stops and says why`, async () => {
+    const alice = await connected("alice");
+    await cluster.call("close_all", "n1", code);
+    await assert.rejects(alice.receive(5), { name: "ClosedByServer", code });
+    assert.throws(() => alice.send("bob", 1), ringway.ClosedByServer);
+    assert.equal(alice.error.code, code);
+  });
+}
+
+test("a broken connection returns to the same node with the resume ticket", async () => {
+  const alice = await connected("alice");
+  await cluster.call("drop_all", "n1");
+  await until(async () => (await cluster.seen()).handshakes.length === 2 && alice.state === "open");
+  assert.equal((await cluster.seen()).routes.length, 1);
+});
+
+test("a dead node is avoided and the client is back in time", async () => {
+  const alice = await connected("alice");
+  const started = Date.now();
+  await cluster.call("kill", "n1");
+  assert.equal(await alice.send("alice", "kept"), 1);
+  assert.ok(Date.now() - started < 3000);
+  assert.equal(alice.node, "n2");
+  assert.equal((await cluster.seen()).routes.at(-1).avoid, "n1");
+});
+
+test("a refusal of the lookup stops, and Retry-After is honoured", async () => {
+  await cluster.call("answer", 0, 403, {}, { error: "forbidden", message: "not you" });
+  const refused = new ringway.Client(cluster.urls, "alice", { WebSocket, token: async () => "secret" });
+  await assert.rejects(refused.connect(), { name: "RouteRefused", status: 403, code: "forbidden" });
+  assert.equal((await cluster.seen()).routes[0].authorization, "Bearer secret");
+  await cluster.call("answer", 0, 503, { "Retry-After": "1" }, { error: "no_node", message: "not yet" });
+  const started = Date.now();
+  await connected("alice");
+  assert.ok(Date.now() - started >= 1000);
+});
+
+test("the next lookup is asked when one is dead", async () => {
+  const two = await Cluster.start({ lookups: 2 });
+  await two.call("kill_lookup", 0);
+  for (let round = 0; round < 4; round++) {
+    const client = new ringway.Client(two.urls, "alice", { WebSocket });
+    await client.connect();
+    await client.close();
+  }
+  await two.stop();
+});
+
+test("nothing is lost while the log is away", async () => {
+  const got = [];
+  const alice = await connected("alice");
+  await connected("bob", { onMessage: (m) => got.push(m.body) });
+  await cluster.call("set", "n1", "unavailable", true);
+  for (let number = 0; number < 5; number++) alice.send("bob", number);
+  await until(async () => (await cluster.seen()).heard.filter((frame) => frame.t === "send").length >= 5);
+  await cluster.call("set", "n1", "unavailable", false);
+  await alice.flush(10);
+  await until(() => got.length === 5);
+  assert.deepEqual(got, [0, 1, 2, 3, 4]);
+});
+
+test("the outbox is bounded, and what has no ok at the end fails", async () => {
+  await cluster.call("set", "n1", "mute_ok", true);
+  const alice = await connected("alice", { outboxLimit: 2 });
+  const receipts = [alice.send("bob", 1), alice.send("bob", 2)];
+  assert.throws(() => alice.send("bob", 3), ringway.SendBufferFull);
+  await assert.rejects(alice.flush(0.1));
+  await alice.close();
+  for (const receipt of receipts) await assert.rejects(receipt.result(), ringway.ClientClosed);
+});
+
+test("a silent node is left for another", async () => {
+  await cluster.call("greet", "n1", "silent");
+  const alice = await connected("alice", { openTimeoutS: 0.3 });
+  assert.equal(alice.state, "open");
+  assert.equal((await cluster.seen()).routes.at(-1).avoid, "n1");
+});
+
+test("gaps are reported before what follows, and an async callback has one message at a time", async () => {
+  for (let number = 0; number < 9; number++) await cluster.call("push", "u:alice", number);
+  await cluster.call("lose_log", "u:alice", "log1", 6);
+  const happened = [];
+  await connected("alice", {
+    onGap: (gap) => happened.push(["gap", gap.oldest]),
+    onMessage: async (message) => {
+      await new Promise((wake) => setTimeout(wake, 5));
+      happened.push(["message", message.body]);
+      if (message.body === 7) throw new Error("the application's own: expected in the output of this test");
+    },
+  });
+  await until(() => happened.length === 4);
+  assert.deepEqual(happened, [["gap", 7], ["message", 6], ["message", 7], ["message", 8]]);
+});
+
+test("positions kept in localStorage go on after a reload", async () => {
+  const kept = new Map();
+  const storage = { getItem: (key) => kept.get(key) ?? null, setItem: (key, value) => kept.set(key, value) };
+  const options = () => ({ positions: ringway.localStoragePositions("app", storage) });
+  await cluster.call("push", "u:alice", 1);
+  const first = [];
+  await (await connected("alice", { ...options(), onMessage: (m) => first.push(m.body) })).send("bob", 1);
+  await until(() => first.length === 1);
+  await clients.pop().close();
+  assert.equal(kept.get("app"), '{"u:alice":"log1:1"}');
+  await connected("alice", options());
+  assert.equal((await cluster.seen()).handshakes.at(-1).inbox, "log1:1");
+});
+
+test("late events of an old connection change nothing", async () => {
+  const states = [];
+  const alice = await connected("alice", { onState: (state) => states.push(state) });
+  await cluster.call("freeze", "n1");
+  await cluster.call("move", "n2");
+  await until(() => alice.node === "n2");
+  const before = [...states];
+  await cluster.call("thaw", "n1");
+  await cluster.call("close_all", "n1", 4010);
+  await until(async () => (await cluster.seen()).sessions.n1 === 0);
+  await alice.send("alice", 1);
+  assert.deepEqual(states, before);
+});
+
+test("after close nothing happens any more", async () => {
+  await cluster.call("greet", "n1", "close", 4100);
+  const alice = new ringway.Client(cluster.urls, "alice", { WebSocket });
+  alice.connect({ wait: false });
+  await until(() => alice.state === "waiting");
+  await alice.close();
+  const { handshakes } = await cluster.seen();
+  await new Promise((wake) => setTimeout(wake, 1600));
+  assert.equal((await cluster.seen()).handshakes.length, handshakes.length);
+  assert.equal(alice.state, "closed");
+});
+
+test("without a WebSocket it says what to pass", { skip: "WebSocket" in globalThis }, () => {
+  assert.throws(() => new ringway.Client(cluster.urls, "alice"), /pass the one of the package `ws`/);
+});
+
+test("the snippet connects, comes back after a move and a drop, and stops on 40xx", async () => {
+  const had = globalThis.WebSocket;
+  globalThis.WebSocket = WebSocket;
+  try {
+    const nodes = [];
+    const stopped = new Promise((stop) => {
+      snippet(cluster.urls[0], "alice", (frame) => frame.t === "welcome" && nodes.push(frame.node), stop);
+    });
+    await until(() => nodes.length === 1);
+    await cluster.call("change_owner", "n2");
+    await cluster.call("close_all", "n1", 4300, 20);
+    await until(() => nodes.length === 2);
+    await cluster.call("drop_all", "n2");
+    await until(() => nodes.length === 3);
+    await cluster.call("close_all", "n2", 4001);
+    assert.match(await stopped, /^4001/);
+    assert.deepEqual(nodes, ["n1", "n2", "n2"]);
+  } finally {
+    globalThis.WebSocket = had;
+  }
+});
