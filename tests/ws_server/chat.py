@@ -1,0 +1,81 @@
+"""The application that test_app.py runs on a node: what it does follows from the message."""
+
+from __future__ import annotations
+
+import gevent
+from flask import Response, request
+
+from ringway.core.frames import Send
+from ringway.ws_server.app import Node
+from ringway.ws_server.sessions import Session
+
+
+def setup(node: Node) -> None:
+    """Handlers that block, refuse, fail and answer."""
+    log: list[str] = []
+
+    @node.on_connect
+    def connected(session: Session) -> bool:
+        gevent.sleep(0.01)
+        session.data = {"since": session.sid}
+        return not session.uid.startswith("banned")
+
+    @node.on_message
+    def said(session: Session, message: Send) -> object:
+        if message.body == "fail":
+            raise RuntimeError("as asked")
+        if message.body == "slow":
+            gevent.sleep(0.3)
+        if message.to == ("echo",):
+            session.send({"echo": message.body, "since": session.data["since"]}, id=message.id)
+            return True
+        return None
+
+    @node.on_disconnect
+    def left(session: Session, code: int, reason: str) -> None:
+        log.append(f"left {session.uid} {code}")
+
+    @node.on_online
+    def online(uid: str) -> None:
+        log.append(f"online {uid}")
+
+    @node.on_offline
+    def offline(uid: str) -> None:
+        log.append(f"offline {uid}")
+
+    @node.authorize
+    def may(session: Session, action: str, target: str) -> bool:
+        return not target.startswith("secret") or "admin" in session.roles
+
+    @node.flask.get("/log")
+    def show() -> list[str]:
+        return [line for line in log if request.args["uid"] in line]
+
+    @node.flask.post("/push")
+    def push() -> Response | dict[str, int | None]:
+        sent = node.send(request.args["uid"], request.get_json(), id=request.args.get("id"))
+        return {"seq": sent.get(5.0)}
+
+    @node.flask.post("/broadcast")
+    def broadcast() -> dict[str, bool]:
+        node.broadcast(request.get_json())
+        return {"ok": True}
+
+    @node.flask.post("/publish")
+    def publish() -> dict[str, int | None]:
+        return {"seq": node.publish(request.args["group"], request.get_json()).get(5.0)}
+
+    @node.sock.route("/raw")
+    def raw(ws: object) -> None:
+        ws.send(ws.receive())  # type: ignore[attr-defined]
+
+
+def inline(node: Node) -> None:
+    """Echo in the event loop."""
+
+    @node.on_message(inline=True)
+    def echo(session: Session, message: Send) -> bool:
+        if message.body == "fail":
+            raise RuntimeError("as asked")
+        session.send(message.body, id=message.id)
+        return True

@@ -1,0 +1,99 @@
+"""Redis goes away and comes back: sessions stay, senders are told, nothing is lost."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.harness import redises, zookeepers
+
+from .nodes import Nodes, until
+
+
+@pytest.fixture
+def running(zookeeper_server: zookeepers.Provider, own_redis: redises.RealRedis) -> Iterator[Nodes]:
+    with Nodes(zookeeper_server.address, own_redis.url, "r1", "r2") as nodes:
+        yield nodes
+
+
+def test_durable_messages_are_refused_and_go_through_again_later(running: Nodes, own_redis: redises.RealRedis) -> None:
+    a, b, c = (running.uid_of(n, f"away-{i}") for i, n in enumerate(("r1", "r2", "r1")))
+    sender, other, local = running.join(a), running.join(b), running.join(c)
+    sender.send(t="send", id="1", to=[b, c], body="before")
+    assert other.bodies(1) == local.bodies(1) == ["before"]
+    sender.wait("ok")
+    own_redis.stop()
+    sender.send(t="send", id="2", to=b, body="durable")
+    assert sender.wait("error", 10.0)["code"] == "unavailable"
+    sender.send(t="send", id="3", to=c, body="volatile", volatile=True)
+    assert sender.wait("ok")["id"] == "3"
+    assert local.bodies(1) == ["volatile"]
+    assert running.nodes["r1"].get("/readyz").status_code == 503
+    assert running.nodes["r1"].metric("redis_up") == 0
+    own_redis.start()
+    until(lambda: all(node.get("/readyz").status_code == 200 for node in running.nodes.values()), "ready again")
+    sender.send(t="send", id="2", to=b, body="durable")
+    assert sender.wait("ok")["seq"] == 2
+    got = other.wait("msg")
+    assert (got["body"], got["seq"]) == ("durable", 2)
+    position = next(frame for frame in other.frames if frame["t"] == "position")
+    assert (position["ch"], position["recovered"], position["gen"]) == (f"u:{b}", True, got["gen"])
+
+
+def test_a_session_that_opens_meanwhile_gets_its_messages_when_redis_is_back(
+    running: Nodes, own_redis: redises.RealRedis
+) -> None:
+    uid = running.uid_of("r1", "latecomer")
+    sender = running.join(running.uid_of("r2", "early-bird"))
+    for n in (1, 2):
+        sender.send(t="send", id=f"{n}", to=uid, body=n)
+        sender.wait("ok")
+    own_redis.stop()
+    client = running.connect(uid)
+    assert client.wait("welcome", 10.0)["inbox"] == {}
+    client.send(t="join", group="patience")
+    own_redis.start()
+    assert client.bodies(2, 15.0) == [1, 2]
+    kinds = [frame["t"] for frame in client.frames]
+    assert kinds.index("position") < kinds.index("msg")
+    assert "joined" in kinds or client.wait("joined", 15.0)
+
+
+def test_lost_subscriptions_cost_no_message(running: Nodes, own_redis: redises.RealRedis) -> None:
+    uid = running.uid_of("r1", "dropped")
+    receiver, sender = running.join(uid), running.join(running.uid_of("r2", "dropping"))
+    sent = 0
+    for _ in range(3):
+        for _ in range(20):
+            sent += 1
+            sender.send(t="send", id=f"{sent}", to=uid, body=sent)
+        own_redis.drop_clients()
+    pending = {str(n) for n in range(1, sent + 1)}
+    while pending:
+        frame = sender.read(10.0)
+        if frame["t"] == "ok":
+            pending.discard(frame["id"])
+        elif frame["t"] == "error":
+            until(lambda: running.nodes["r2"].metric("redis_up") == 1)
+            sender.send(t="send", id=frame["id"], to=uid, body=int(frame["id"]))
+    bodies = receiver.bodies(sent, 15.0)
+    assert sorted(bodies) == list(range(1, sent + 1))
+    assert receiver.quiet() == []
+
+
+def test_a_wiped_redis_is_said_to_open_sessions(running: Nodes, own_redis: redises.RealRedis) -> None:
+    uid = running.uid_of("r1", "wiped")
+    receiver, sender = running.join(uid), running.join(running.uid_of("r2", "wiper"))
+    for n in (1, 2, 3):
+        sender.send(t="send", id=f"{n}", to=uid, body=n)
+        sender.wait("ok")
+    assert receiver.bodies(3) == [1, 2, 3]
+    own_redis.stop()
+    own_redis.wipe()
+    own_redis.start()
+    until(lambda: all(node.metric("subscribed") for node in running.nodes.values()), "subscribed again")
+    sender.send(t="send", id="4", to=uid, body=4)
+    while (got := receiver.wait("msg", 15.0))["body"] != 4:
+        assert got["was"]["seq"] == got["body"]  # said ok to a moment ago, so put into the log again, and marked
+    assert any(frame["t"] == "position" for frame in receiver.frames)
