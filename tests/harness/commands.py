@@ -19,10 +19,10 @@ OPERATIONS = Path(__file__).parent.parent.parent / "docs" / "operations.md"
 
 @functools.cache
 def help_text(command: str) -> str:
-    """What `ringway <command> --help` prints, on lines too long to be wrapped."""
+    """What `ringway <command> --help` prints."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("RINGWAY_")}
     run = [sys.executable, "-c", "from ringway.cli import main; main()", command, "--help"]
-    done = subprocess.run(run, env=environment | {"COLUMNS": "500"}, capture_output=True, text=True, check=False)
+    done = subprocess.run(run, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
@@ -39,7 +39,7 @@ def option_names(command: str) -> set[str]:
 
 def variables(*commands: str) -> set[str]:
     """The variables of these commands (all of them by default), like RINGWAY_NODE_ID."""
-    texts = [help_text(command) for command in commands or (*SERVICES, *TOOLS)]
+    texts = [" ".join(help_text(command).split()) for command in commands or (*SERVICES, *TOOLS)]
     return {name for text in texts for name in re.findall(r"env var: (RINGWAY_[A-Z0-9_]+)", text)}
 
 

@@ -27,7 +27,7 @@ class Dev:
         self.lines: list[str] = []
 
     def __enter__(self) -> Dev:
-        self._processes = Processes(on_line=lambda child, line: self.lines.append(line))
+        self._processes = Processes(on_line=self._take)
         command = [sys.executable, "-c", "from ringway.cli import main; main()", "dev", "--port", "0", *self._arguments]
         self.child = self._processes.start("dev", command, self._env)
         try:
@@ -45,6 +45,10 @@ class Dev:
         self._processes.close()
         if error is not None:
             print("--- ringway dev", *self.lines[-80:], sep="\n")
+
+    def _take(self, child: Child, line: str) -> None:
+        if child.name == "dev":  # not what runs beside it
+            self.lines.append(line)
 
     @property
     def variables(self) -> dict[str, str]:
