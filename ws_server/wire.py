@@ -62,6 +62,7 @@ class Reader:
         "_limit",
         "_need",
         "_parts",
+        "_short",
         "_tail",
         "ended",
         "fault",
@@ -69,6 +70,7 @@ class Reader:
 
     def __init__(self, limit: int = MESSAGE_LIMIT, inflater: Inflater | None = None) -> None:
         self._limit = limit
+        self._short = min(MAX_CONTROL_BYTES, limit) + 1  # payloads below it need no second look at their size
         self._inflater = inflater
         self._tail: bytearray | None = None  # the beginning of an incomplete frame
         self._need = 0  # bytes that the tail must reach before it is worth looking at again
@@ -99,7 +101,7 @@ class Reader:
             # The common case first: an unfragmented text of less than 126 bytes that is all here.
             if body <= end and data[position] == FIN_TEXT and self._kind == 0:
                 stop = body + data[position + 1] - MASKED
-                if body <= stop <= end and stop < body + 126:
+                if body <= stop <= end and stop < body + self._short:
                     payload = apply_mask(data[body:stop], data[position + 2 : body])
                     if not (payload.isascii() or _is_utf8(payload)):
                         self._fail(CloseCode.INVALID_DATA, "text is not UTF-8")

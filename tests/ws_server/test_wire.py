@@ -407,6 +407,13 @@ def test_fragments_count_together(step: int | None) -> None:
     assert read(stream, step, limit=1199)[1] == Fault(1009, "message over 1199 bytes")
 
 
+@pytest.mark.parametrize("limit", [0, 1, 100, 125, 126, 127])
+@pytest.mark.parametrize("opcode", [TEXT, BINARY])
+def test_a_limit_of_any_size_holds(opcode: int, limit: int) -> None:
+    assert read(frame(opcode, b"x" * limit), limit=limit) == ([(opcode, b"x" * limit)], None)
+    assert read(frame(opcode, b"x" * (limit + 1)), limit=limit) == ([], Fault(1009, f"message over {limit} bytes"))
+
+
 def test_pings_do_not_count_towards_the_message() -> None:
     stream = frame(BINARY, b"x" * 90, fin=False) + frame(PING, b"y" * 100) + frame(CONTINUATION, b"x" * 10)
     assert read(stream, limit=100) == ([(PING, b"y" * 100), (BINARY, b"x" * 100)], None)
