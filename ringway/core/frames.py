@@ -108,30 +108,38 @@ def parse_client_frame(text: str | bytes) -> ClientFrame:
         raise InvalidFrame("frame", raw, "must be a JSON object", 'send {"t": ...}')
     t = raw.get("t")
     parse = _PARSERS.get(t) if isinstance(t, str) else None
-    message_id = raw.get("id")
-    known_id = message_id if isinstance(message_id, str) and _ID.fullmatch(message_id) else None
     if parse is None:
         raise InvalidFrame("t", t, f"must be one of {', '.join(_PARSERS)}", "see docs/protocol.md",
-                           code="unknown_frame", id=known_id)
+                           code="unknown_frame", id=_known_id(raw))
     try:
         return parse(raw)
     except InvalidUid as error:
-        raise InvalidFrame(error.field, error.value, error.rule, error.remedy, id=known_id) from None
+        raise InvalidFrame(error.field, error.value, error.rule, error.remedy, id=_known_id(raw)) from None
     except InvalidFrame as error:
-        error.id = known_id
+        error.id = _known_id(raw)
         raise
+
+
+def _known_id(raw: Mapping[str, Any]) -> str | None:
+    """The message id for an error frame, where there is a readable one."""
+    value = raw.get("id")
+    return value if isinstance(value, str) and _ID.fullmatch(value) else None
 
 
 def _send(raw: Mapping[str, Any]) -> Send:
     to = raw.get("to")
-    recipients = to if isinstance(to, list) else [to]
-    if not 1 <= len(recipients) <= MAX_RECIPIENTS:
-        raise InvalidFrame("to", len(recipients), f"must be 1 to {MAX_RECIPIENTS} uids", "split the list")
-    uids = tuple(dict.fromkeys(validate_uid(uid, "to") for uid in recipients))
+    uids = _recipients(to) if isinstance(to, list) else (validate_uid(to, "to"),)
     volatile = raw.get("volatile", False)
     if not isinstance(volatile, bool):
         raise InvalidFrame("volatile", volatile, "must be true or false", "leave it out for a durable message")
     return Send(_message_id(raw), uids, _body(raw), volatile)
+
+
+def _recipients(to: list[Any]) -> tuple[str, ...]:
+    """Each once, in their order."""
+    if not 1 <= len(to) <= MAX_RECIPIENTS:
+        raise InvalidFrame("to", len(to), f"must be 1 to {MAX_RECIPIENTS} uids", "split the list")
+    return tuple(dict.fromkeys(validate_uid(uid, "to") for uid in to))
 
 
 def _publish(raw: Mapping[str, Any]) -> Publish:
