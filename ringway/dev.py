@@ -34,6 +34,7 @@ from .servers import (
 
 LOOPBACK = "127.0.0.1"
 GRACE_S = 5.0
+INSIST_S = 0.3  # there is nobody left to drain to
 FOLLOW_RETRY_S = 0.5
 COLOURS = ("cyan", "green", "yellow", "blue", "magenta", "bright_cyan", "bright_green", "bright_yellow")
 # What only one process may have; a value of the developer's shell must not reach all of them.
@@ -210,7 +211,7 @@ class DevCluster:
         self._stopping.set()
         signal.signal(signal.SIGINT, self._hurry)
         signal.signal(signal.SIGTERM, self._hurry)
-        self._processes.stop(self._services, GRACE_S)
+        self._processes.stop(self._services, GRACE_S, INSIST_S)
         self._processes.close()
 
     def _hurry(self, number: int, frame: FrameType | None) -> None:

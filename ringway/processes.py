@@ -72,6 +72,11 @@ class Child:
         return self.popen.poll() is None
 
     @property
+    def ended(self) -> bool:
+        """Whether it has ended and its last line was read."""
+        return self._exited
+
+    @property
     def ending(self) -> str:
         """How it ended, in words."""
         code = self.popen.returncode
@@ -180,14 +185,19 @@ class Processes:
         """Run `action` after all children have ended."""
         self._at_close.append(action)
 
-    def stop(self, children: Sequence[Child], grace_s: float) -> None:
-        """SIGTERM to each, and SIGKILL to the group of each that still runs after `grace_s` together."""
+    def stop(self, children: Sequence[Child], grace_s: float, insist_s: float | None = None) -> None:
+        """SIGTERM to each, and SIGKILL to the group of each that still runs after `grace_s` together.
+
+        After `insist_s` comes a second SIGTERM, by which ringway's services end at once instead of draining.
+        """
         for child in children:
             child.stopping = True
-            child.send(signal.SIGTERM)
-        deadline = time.monotonic() + grace_s
+        for wait_s in (grace_s,) if insist_s is None else (insist_s, grace_s):
+            for child in children:
+                child.send(signal.SIGTERM)
+            _wait_all(children, wait_s)
         for child in children:
-            if not child.wait(deadline - time.monotonic()):
+            if not child.ended:
                 child.send_group(signal.SIGKILL)
                 child.wait(10.0)
             self._tell_guardian("-", child.pid)
@@ -211,6 +221,12 @@ class Processes:
         with self._lock:
             self._guardian.stdin.write(f"{sign}{group}\n")
             self._guardian.stdin.flush()
+
+
+def _wait_all(children: Sequence[Child], timeout_s: float) -> None:
+    deadline = time.monotonic() + timeout_s
+    for child in children:
+        child.wait(deadline - time.monotonic())
 
 
 def _popen(argv: Sequence[str], env: Mapping[str, str | None], cwd: Path | None) -> subprocess.Popen[str]:
