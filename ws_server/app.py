@@ -103,6 +103,15 @@ class Node:
 
         return register if handler is None else register(handler)
 
+    def on_text(self, handler: F) -> F:
+        """`handler(session, payload: bytes)` for each text message as it came, for applications with a format of
+        their own; answer with `session.send_text`. True: it was one of those; else it is read as a frame.
+
+        Runs in the event loop, like an inline `on_message`: it must not block or switch.
+        """
+        self._hooks.text = handler
+        return handler
+
     def on_disconnect(self, handler: F) -> F:
         """`handler(session, code, reason)` when a session has ended."""
         self._hooks.disconnect.append(handler)

@@ -51,6 +51,9 @@ class Dispatch:
         if self._rate is not None and not self._in_rate(session, self._rate):
             session.conn.close(CloseCode.RATE_LIMITED, reason_text(5000), "rate limit")
             return
+        text = self._hooks.text
+        if text is not None and self._hooks.run("text", session, text, session, payload) == (True, True):
+            return
         try:
             frame = parse_client_frame(payload)
         except InvalidFrame as error:

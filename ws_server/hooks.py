@@ -33,6 +33,8 @@ class Hooks:
 
     connect(session): before the session gets anything; False refuses the user (4003).
     message(session, message): each `send`; True means that the application has dealt with it, so it goes no further.
+    text(session, payload): every message before it is parsed, in the event loop; True means that it was the
+        application's own and no frame of the protocol.
     disconnect(session, code, reason).
     authorize(session, action, target): action is send, publish or join; target a uid or group. False refuses.
     online(uid), offline(uid): the user's first session in the cluster, and the end of the last.
@@ -42,6 +44,7 @@ class Hooks:
         self.connect: list[Callable[[Session], object]] = []
         self.message: Callable[[Session, Send], object] | None = None
         self.inline = False
+        self.text: Callable[[Session, bytes], object] | None = None
         self.disconnect: list[Callable[[Session, int, str], object]] = []
         self.authorize: Callable[[Session, str, str], object] | None = None
         self.online: list[Callable[[str], object]] = []

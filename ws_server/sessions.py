@@ -53,6 +53,10 @@ class Session:
         frame = volatile_msg(ch=self.user.inbox.ch, id=id, sender="", body=body, ts=int(time.time() * 1000))
         self.conn.send_frame(encode_text(frame))
 
+    def send_text(self, text: bytes) -> None:
+        """A text message as it is (UTF-8), for applications with a format of their own."""
+        self.conn.send_frame(encode_text(text))
+
     def close(self, code: int = CloseCode.NORMAL, reason: str = "") -> None:
         """End the session. 1000 and 4000-4099 tell the client not to come back by itself."""
         self.conn.close(code, reason, "application")

@@ -71,7 +71,13 @@ def setup(node: Node) -> None:
 
 
 def inline(node: Node) -> None:
-    """Echo in the event loop."""
+    """Echo in the event loop; what begins with # is not of the protocol."""
+
+    @node.on_text
+    def own(session: Session, payload: bytes) -> bool:
+        if payload.startswith(b"#"):
+            session.send_text(payload)
+        return payload.startswith(b"#")
 
     @node.on_message(inline=True)
     def echo(session: Session, message: Send) -> bool:

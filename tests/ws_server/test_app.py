@@ -154,6 +154,8 @@ def test_an_inline_handler_answers_from_the_event_loop(
         assert client.wait("error")["code"] == "failed"
         client.send(t="send", id="2", to="echo", body="now")
         assert (client.read()["body"], client.read()["t"]) == ("now", "ok")
+        client.socket.send("#own format")
+        assert client.socket.recv(5) == "#own format"
         for _ in range(700):
             client.send(t="ping")
         assert client.closed() == 4102
