@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from urllib.parse import urlsplit
+
 from flask import Flask, Response, request
 from werkzeug.exceptions import HTTPException
 
 from . import event_views, health, nodes, presence, push_views, ring_views, route_views, web
 from .answers import Refusal, refusal
+from .cors import SHARED
 from .services import Services
 from .web import response
 
@@ -27,6 +30,7 @@ def create_app(services: Services) -> Flask:
         app.register_blueprint(part.views(services))
     app.register_error_handler(Exception, lambda error: _refused(services, error))
     app.before_request(lambda: _preflight(services))
+    app.before_request(_no_foreign_page)
     app.after_request(lambda answer: _with_cors(services, answer))
     return app
 
@@ -58,6 +62,14 @@ def _preflight(services: Services) -> Response | None:
     answer = Response(status=204)
     answer.headers.extend(services.cors.preflight(request.path, request.headers.get("Origin")))
     return answer
+
+
+def _no_foreign_page() -> None:
+    """A page of another site must not give orders through the browser of somebody who can reach this service. It may
+    send a POST without asking first, and where no keys are set nothing else would stop it."""
+    origin = request.headers.get("Origin")
+    if request.method == "POST" and origin and request.path not in SHARED and urlsplit(origin).netloc != request.host:
+        raise Refusal(403, "foreign_origin", f"pages of {origin[:200]} may not do this; call it from a back end")
 
 
 def _with_cors(services: Services, answer: Response) -> Response:

@@ -258,6 +258,18 @@ def test_a_page_cannot_push_without_asking(client: FlaskClient) -> None:
         assert client.post("/send", data=data, headers={**KEY, "Content-Type": "application/json"}).status_code == 400
 
 
+def test_a_page_of_another_site_cannot_give_orders(make_services: MakeServices, nodes: Cluster) -> None:
+    services = make_services()  # development: no keys
+    nodes.node("n1")
+    wait_until(lambda: services.rings.latest)
+    client = create_app(services).test_client()
+    for path in ("/nodes/n1/drain", "/ring/accept-losses", "/send"):
+        answer = client.post(path, headers={"Origin": "https://evil.test"})
+        assert (answer.status_code, answer.json["error"]) == (403, "foreign_origin")  # type: ignore[index]
+    assert client.post("/nodes/n1/drain", headers={"Origin": "http://localhost"}).status_code == 202
+    assert client.post("/nodes/n1/drain").status_code == 202
+
+
 # Presence and unread
 
 
