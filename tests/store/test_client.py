@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,10 @@ from ringway.core.errors import ConfigError, Unavailable
 from ringway.store.client import connect, masked, redis_errors
 from ringway.store.keys import Keys
 from ringway.store.log import MessageLog
-from tests.harness.logs import append, ids
+from ringway.store.presence import Presence
+from ringway.store.ring_mirror import RingMirror
+from ringway.store.softdown import SoftDownMarks
+from tests.harness.logs import append, ids, message
 from tests.harness.ports import pick_port
 from tests.harness.redises import RealRedis
 from tests.harness.zookeeper_java import Certificates
@@ -91,6 +95,25 @@ def test_tls_checks_the_certificate(tmp_path: Path) -> None:
         with pytest.raises(Unavailable, match="certificate"), redis_errors():
             stranger.ping()
         stranger.close()
+
+
+def test_the_rights_that_the_operations_guide_names_are_enough(cluster_name: str) -> None:
+    guide = (Path(__file__).parents[2] / "docs" / "operations.md").read_text("utf-8")
+    rights = re.search(r"With ACLs: `([^`]+)`", guide)
+    assert rights is not None
+    with RealRedis() as server:
+        admin = connect(server.url)
+        admin.execute_command("ACL", "SETUSER", "app", "on", ">pw", *rights[1].split())
+        client = connect(server.url.replace("://", "://app:pw@"))
+        keys = Keys(cluster_name)
+        log = MessageLog(client, keys)
+        log.append(message("a", notify=keys.node_channel("n1")))
+        assert log.unread("bob", ["u:bob"]) == [1]
+        SoftDownMarks(client, keys).mark("n1")
+        Presence(client, keys, "n1", "boot").add(["alice"])
+        RingMirror(client, keys).store(b"x", 1, 1)
+        admin.close()
+        client.close()
 
 
 def test_a_silent_server_costs_one_time_out() -> None:
