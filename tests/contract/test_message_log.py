@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import uuid
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -50,7 +51,7 @@ def test_seqs_count_from_one_in_the_order_of_the_appends(log: MessageLog) -> Non
     assert ids(log.read("u:bob", None)) == ["a", "b", "c"]
 
 
-def test_the_frame_that_append_returns_is_the_one_that_is_stored_and_published(client: Client, keys: Keys) -> None:
+def test_the_frame_that_append_returns_is_the_one_that_is_stored_and_published(client: Any, keys: Keys) -> None:
     log = MessageLog(client, keys)
     with client.pubsub() as listener:
         listener.subscribe("notices")

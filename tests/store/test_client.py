@@ -102,7 +102,7 @@ def test_the_rights_that_the_operations_guide_names_are_enough(cluster_name: str
     rights = re.search(r"With ACLs: `([^`]+)`", guide)
     assert rights is not None
     with RealRedis() as server:
-        admin = connect(server.url)
+        admin: Any = connect(server.url)
         admin.execute_command("ACL", "SETUSER", "app", "on", ">pw", *rights[1].split())
         client = connect(server.url.replace("://", "://app:pw@"))
         keys = Keys(cluster_name)
