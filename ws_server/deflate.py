@@ -56,7 +56,7 @@ def negotiate(header: str) -> Deflate | None:
 def _accept(parameters: list[str]) -> Deflate | None:
     """Section 7.1: an unknown, repeated or invalid parameter declines the offer."""
     seen: set[str] = set()
-    server_bits, client_limits = zlib.MAX_WBITS, False
+    server_bits = zlib.MAX_WBITS
     for parameter in parameters:
         name, given, value = parameter.partition("=")
         value = value.strip().strip('"')
@@ -66,10 +66,9 @@ def _accept(parameters: list[str]) -> Deflate | None:
         seen.add(name)
         if name == _SERVER_BITS:
             server_bits = int(value)
-        client_limits |= name == _CLIENT_BITS
     if server_bits == 8:  # zlib cannot make a raw stream with a window of 256 bytes
         return None
-    return _agreed(server_bits, client_limits, _SERVER_BITS in seen)
+    return _agreed(server_bits, _SERVER_BITS in seen)
 
 
 def _is_valid(name: str, given: bool, value: str) -> bool:
@@ -83,10 +82,8 @@ def _is_valid(name: str, given: bool, value: str) -> bool:
 
 
 @lru_cache(maxsize=32)
-def _agreed(server_bits: int, client_limits: bool, server_limits: bool) -> Deflate:
+def _agreed(server_bits: int, server_limits: bool) -> Deflate:
     parts = [NAME, "server_no_context_takeover", "client_no_context_takeover"]
     if server_limits:
         parts.append(f"{_SERVER_BITS}={server_bits}")
-    if client_limits:
-        parts.append(f"{_CLIENT_BITS}=15")
     return Deflate(server_bits, "; ".join(parts))

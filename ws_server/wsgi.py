@@ -6,12 +6,22 @@ import logging
 from typing import TYPE_CHECKING, Any
 
 from gevent.pool import Pool
-from gevent.pywsgi import WSGIServer
+from gevent.pywsgi import WSGIHandler, WSGIServer
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIApplication
 
 log = logging.getLogger("ringway.ws_server.wsgi")
+
+
+class _Handler(WSGIHandler):
+    """pywsgi's, less the traceback on stderr for every client that stalls or breaks off in its headers."""
+
+    def _handle_client_error(self, ex: Exception) -> Any:
+        if isinstance(ex, OSError):
+            log.debug("request of %s broke off: %s", self.client_address, ex)
+            return None
+        return super()._handle_client_error(ex)  # type: ignore[misc]  # provisional in gevent, and not in its stubs
 
 
 class WsgiBridge:
@@ -24,7 +34,9 @@ class WsgiBridge:
             "SERVER_PORT": str(port),
             "wsgi.url_scheme": scheme,
         }
-        self._server: Any = WSGIServer((host, port), app, log=None, error_log=log, environ=environ)
+        self._server: Any = WSGIServer(
+            (host, port), app, log=None, error_log=log, environ=environ, handler_class=_Handler
+        )
         self._pool: Any = Pool(requests)
 
     @property
