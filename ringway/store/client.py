@@ -161,7 +161,7 @@ def _cluster(hosts: list[tuple[str, int]], kwargs: dict[str, Any]) -> redis.Redi
 def _sentinel(hosts: list[tuple[str, int]], master: str, kwargs: dict[str, Any]) -> redis.Redis:
     ssl = _is_tls(kwargs)
     own = {"password": kwargs.pop("sentinel_password", None), "username": kwargs.pop("sentinel_username", None)}
-    shared = {k: v for k, v in kwargs.items() if k.startswith("socket_") or k == "protocol"}
+    shared = {k: v for k, v in kwargs.items() if k.startswith("socket_") or k in ("protocol", "retry")}
     tls = {k: v for k, v in kwargs.items() if k.startswith("ssl_")} | {"ssl": ssl}
     kwargs = {k: v for k, v in kwargs.items() if k not in ("host", "port")} | {"ssl": ssl}
     sentinel = Sentinel(hosts, sentinel_kwargs=own | shared | tls, **kwargs)  # type: ignore[no-untyped-call]
