@@ -32,9 +32,10 @@ class Histories:
         self._client, self._resend, self._dedup_s, self._clock = client, resend, dedup_s, clock
         self._sharded = isinstance(client, RedisCluster)
         self._seen: dict[int, str] = {}
+        self._ended: set[str] = set()
         self._settling = threading.Lock()
         self.retained = Retained()
-        self.restarts = 0  # times that a replication id changed
+        self.restarts = 0  # replication ids that came to an end
         self.resent = 0  # messages that had their ok, were lost by Redis, and are there again
 
     def expected(self, key: str) -> str:
@@ -74,10 +75,13 @@ class Histories:
         except BaseException:
             self.retained.put_back(before, kept)
             raise
-        self.restarts += 1
         self.resent += lost
-        logger.warning("redis restarted or failed over; of the last %d messages given to it %d were lost "
-                       "and are appended again", len(kept), lost)
+        if lost or before not in self._ended:  # on a Redis Cluster each slot comes here
+            logger.warning("redis restarted or failed over; of the last %d messages given to it %d were lost "
+                           "and are appended again", len(kept), lost)
+        if before not in self._ended:
+            self._ended.add(before)
+            self.restarts += 1
 
     def _slot(self, key: str) -> int:
         return int(key_slot(key.encode())) if self._sharded else 0
