@@ -105,16 +105,21 @@ class Ledger:
         self._away: dict[str, float] = {}
         self._outages: list[Outage] = []
         self._latencies: list[float] = []
+        self.owing = 0  # deliveries that are owed and have not happened yet
+        self.delivered_count = 0
 
     def sent(self, message: str, ch: str, sender: str, now: float) -> None:
         self._entries[message] = Entry(ch, sender, now)
+        self.owing += len(self._readers[ch])
 
     def accepted(self, message: str, now: float) -> None:
         self._entries[message].accepted = now
 
     def refused(self, message: str, why: str) -> None:
         """The application was told that this message will not be sent."""
-        self._entries[message].refused = why
+        entry = self._entries[message]
+        entry.refused = why
+        self.owing -= sum(uid not in entry.deliveries for uid in self._readers[entry.ch])
 
     def delivered(self, uid: str, ch: str, place: tuple[str, int], message: str, now: float) -> None:
         """A client's application got a message. `place` is (gen, seq); gens of a channel sort by age as text."""
@@ -127,6 +132,8 @@ class Ledger:
             self._strange += 1
             return
         entry.deliveries[uid] += 1
+        self.owing -= entry.deliveries[uid] == 1 and entry.refused is None
+        self.delivered_count += 1
         self._latencies.append(now - entry.sent)
 
     def gap(self, uid: str, ch: str) -> None:
@@ -151,6 +158,10 @@ class Ledger:
     @property
     def sent_count(self) -> int:
         return len(self._entries)
+
+    def latencies_since(self, count: int) -> list[float]:
+        """Seconds from send to delivery of all deliveries but the first `count`."""
+        return self._latencies[count:]
 
     def missing(self) -> list[tuple[str, str]]:
         """(message id, reader) of all that is owed, not refused and not delivered."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import partial
 
@@ -33,7 +33,7 @@ class Load:
 
 
 class Traffic:
-    """`open()`, `run(seconds)` as often as wanted, `settle()`, `close()`; then `verdict()`."""
+    """`open()`, `talk()` as often as wanted, `settle()`, `verdict()`, `close()`."""
 
     def __init__(self, lookups: Iterable[str], load: Load, *, token: str | None = None) -> None:
         self.load = load
@@ -99,36 +99,31 @@ class Traffic:
             self.ledger.opened(uid, time.monotonic())
         self.ledger.forget_outages()
 
-    async def run(self, seconds: float, progress: Callable[[str], None] | None = None) -> None:
-        """Send at the load's rates for so long, whatever happens to the cluster."""
-        start = last = time.monotonic()
+    async def talk(self) -> None:
+        """Send at the load's rates, whatever happens to the cluster, until cancelled."""
+        last = time.monotonic()
         due = [0.0, 0.0]
-        reported = start
-        while (now := time.monotonic()) - start < seconds:
+        while True:
+            now = time.monotonic()
             for kind, rate in enumerate((self.load.user_rate, self.load.group_rate)):
                 due[kind] += (now - last) * rate
-                while due[kind] >= 1:
-                    due[kind] -= 1
+                for _ in range(int(due[kind])):
                     self._send(to_group=bool(kind))
+                due[kind] %= 1
             last = now
-            if progress is not None and now - reported >= 5.0:
-                reported = now
-                progress(self.status())
             await asyncio.sleep(TICK_S)
-        self._collect()
 
-    def status(self) -> str:
-        """One line of progress."""
-        self._collect()
-        return (f"{self.open_now()}/{len(self.clients)} open, {self.ledger.sent_count} sent, "
-                f"{len(self._receipts)} without ok, {len(self.ledger.missing())} still owed")
+    @property
+    def unanswered(self) -> int:
+        """Messages without an ok, as of the last `collect`."""
+        return len(self._receipts)
 
     async def settle(self, timeout_s: float = 60.0) -> bool:
         """Wait until everything has its ok and its readers, at most so long. Returns whether it came to that."""
         deadline = time.monotonic() + timeout_s
         while time.monotonic() < deadline:
-            self._collect()
-            if not self._receipts and not self.ledger.missing() and self.open_now() == len(self.clients):
+            self.collect()
+            if not self._receipts and not self.ledger.owing and self.open_now() == len(self.clients):
                 return True
             await asyncio.sleep(0.1)
         return False
@@ -137,13 +132,13 @@ class Traffic:
         await asyncio.gather(*(client.close() for client in self.clients.values()))
 
     def verdict(self) -> Verdict:
-        self._collect()
+        self.collect()
         return self.ledger.verdict(time.monotonic())
 
     def _send(self, *, to_group: bool) -> None:
-        sender = self._random.choice(self.uids)
-        client = self.clients[sender]
         target = self._random.choice(self._names if to_group else self.uids)
+        sender = self._random.choice(self.groups[target] if to_group else self.uids)  # members may publish
+        client = self.clients[sender]
         message = f"m{self.ledger.sent_count}"
         try:
             receipt = (client.publish if to_group else client.send)(target, self._body, id=message)
@@ -152,7 +147,7 @@ class Traffic:
         self._receipts[message] = receipt
         self.ledger.sent(message, f"{'g' if to_group else 'u'}:{target}", sender, time.monotonic())
 
-    def _collect(self) -> None:
+    def collect(self) -> None:
         """Book the answers that came since the last time."""
         now = time.monotonic()
         for message, receipt in [(m, r) for m, r in self._receipts.items() if r.done]:

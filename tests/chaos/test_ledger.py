@@ -33,12 +33,14 @@ def test_all_delivered_once_and_in_order_is_ok(books: Ledger) -> None:
     verdict = delivered_all(books).verdict(9.0)
     assert verdict.ok
     assert (verdict.sent, verdict.accepted, verdict.owed, verdict.delivered) == (2, 2, 3, 3)
+    assert books.owing == 0
     assert verdict.latency_s["max"] == pytest.approx(0.4)
     assert verdict.lines()[-1] == "verdict: nothing lost, doubled or out of order"
 
 
 def test_what_is_missing_is_lost_by_message_and_reader(books: Ledger) -> None:
     books.delivered("ann", "g:g", ("a", 1), "m2", 2.2)
+    assert books.owing == 2
     verdict = books.verdict(9.0)
     assert not verdict.ok
     assert list(verdict.lost) == [("m1", "bob"), ("m2", "bob")]
@@ -70,7 +72,9 @@ def test_a_reported_gap_excuses_only_its_channel_and_reader(books: Ledger) -> No
 def test_a_refused_message_is_owed_to_nobody(books: Ledger) -> None:
     delivered_all(books)
     books.sent("m3", "u:bob", "ann", 3.0)
+    assert books.owing == 1
     books.refused("m3", "forbidden")
+    assert books.owing == 0
     verdict = books.verdict(9.0)
     assert verdict.ok
     assert verdict.refused == {"forbidden": 1}

@@ -1,0 +1,176 @@
+"""One run: open everybody, talk, strike with faults at their times, wait until all is settled, close the books."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import subprocess
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from ringway.core.errors import RingwayError
+
+from .ledger import Verdict, percentile
+from .traffic import Traffic
+
+SAMPLE_S = 0.5
+SAY_EVERY_S = 5.0
+FIRST, LAST = 0.1, 0.6  # faults begin within this part of the run, so that their end is seen too
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """Something bad, by name. `inject` blocks until the fault is over; it runs in a thread beside the traffic."""
+
+    name: str
+    inject: Callable[[], object]
+
+
+class FaultFailed(RingwayError):
+    """A fault's command ended with an error: the run did not test what it was to test."""
+
+
+def shell_fault(name: str, command: str) -> Fault:
+    """A fault that is a shell command."""
+
+    def inject() -> None:
+        done = subprocess.run(command, shell=True, capture_output=True, text=True, check=False)
+        if done.returncode:
+            said = (done.stderr or done.stdout).strip()[-300:]
+            raise FaultFailed(f"{name}: exit code {done.returncode}: {said}")
+
+    return Fault(name, inject)
+
+
+def plan(faults: Sequence[Fault], seconds: float, seed: int) -> list[tuple[float, Fault]]:
+    """When each fault begins, in seconds from the start of the traffic, in order; the same for the same seed. Pure."""
+    chance = random.Random(seed)
+    times = sorted(seconds * chance.uniform(FIRST, LAST) for _ in faults)
+    return list(zip(times, chance.sample(list(faults), len(faults)), strict=True))
+
+
+@dataclass(slots=True)
+class Strike:
+    """A fault that happened. Seconds from the start of the traffic."""
+
+    name: str
+    start: float
+    end: float | None = None
+    error: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """The state at one moment; counts and latency are of the time since the sample before."""
+
+    at: float
+    open: int
+    sent: int
+    delivered: int
+    unanswered: int
+    owing: int
+    p99_s: float
+
+
+@dataclass(slots=True)
+class Run:
+    """What happened. `settled`: in the end all had its ok and its readers, and everybody was connected."""
+
+    seconds: float
+    verdict: Verdict
+    strikes: list[Strike]
+    samples: list[Sample]
+    settled: bool
+    hops: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def failed_faults(self) -> list[Strike]:
+        return [strike for strike in self.strikes if strike.error]
+
+    @property
+    def ok(self) -> bool:
+        return self.verdict.ok and not self.verdict.unanswered and not self.failed_faults
+
+
+class Watch:
+    """Samples the traffic and says how it goes."""
+
+    def __init__(self, traffic: Traffic, say: Say) -> None:
+        self._traffic, self._say = traffic, say
+        self.start = self._said = time.monotonic()
+        self._sent = traffic.ledger.sent_count
+        self._delivered = traffic.ledger.delivered_count
+        self.samples: list[Sample] = []
+        self.strikes: list[Strike] = []
+
+    @property
+    def now(self) -> float:
+        """Seconds since the start."""
+        return time.monotonic() - self.start
+
+    def sample(self) -> None:
+        books, traffic = self._traffic.ledger, self._traffic
+        latencies = sorted(books.latencies_since(self._delivered))
+        traffic.collect()
+        self.samples.append(Sample(
+            self.now, traffic.open_now(), books.sent_count - self._sent, len(latencies), traffic.unanswered,
+            books.owing, percentile(latencies, 99) if latencies else 0.0,
+        ))
+        self._sent, self._delivered = books.sent_count, books.delivered_count
+        if time.monotonic() - self._said >= SAY_EVERY_S:
+            self._said = time.monotonic()
+            self._say(f"{self.now:5.0f} s  {self._line(self.samples[-1])}")
+
+    def _line(self, sample: Sample) -> str:
+        return (f"{sample.open}/{len(self._traffic.clients)} open, {self._sent} sent, {self._delivered} delivered, "
+                f"{sample.unanswered} without ok, {sample.owing} owed, p99 {sample.p99_s * 1000:.0f} ms")
+
+    async def sampling(self) -> None:
+        """Until cancelled."""
+        while True:
+            self.sample()
+            await asyncio.sleep(SAMPLE_S)
+
+    async def strike(self, at: float, fault: Fault) -> None:
+        """Wait for the fault's time, inject it, write down when it was and how it went."""
+        await asyncio.sleep(max(0.0, at - self.now))
+        strike = Strike(fault.name, self.now)
+        self.strikes.append(strike)
+        self._say(f"{self.now:5.0f} s  FAULT {fault.name}")
+        try:
+            await asyncio.to_thread(fault.inject)
+        except Exception as error:  # noqa: BLE001 - a fault is somebody's own code; the run goes on and says so
+            strike.error = f"{type(error).__name__}: {error}"
+        strike.end = self.now
+        self._say(f"{self.now:5.0f} s  {fault.name} {f'FAILED: {strike.error}' if strike.error else 'is over'}")
+
+
+async def run(
+    traffic: Traffic, faults: Sequence[tuple[float, Fault]], seconds: float, *, settle_s: float = 60.0,
+    say: Say = lambda line: None,
+) -> Run:
+    """Run open clients through `faults`; the clients stay open.
+
+    Args:
+        faults: what `plan` made.
+        seconds: how long messages are sent; longer, if a fault is still going on.
+        settle_s: how long what is owed may take after that.
+    """
+    watch = Watch(traffic, say)
+    traffic.forget_hops()
+    sampler = asyncio.create_task(watch.sampling())
+    strikes = [asyncio.create_task(watch.strike(at, fault)) for at, fault in faults]
+    talking = asyncio.create_task(traffic.talk())
+    try:
+        await asyncio.gather(asyncio.sleep(seconds), *strikes)
+    finally:
+        talking.cancel()
+        await asyncio.wait([talking, *strikes])
+    talked_s = watch.now
+    settled = await traffic.settle(settle_s)
+    sampler.cancel()
+    watch.sample()
+    return Run(talked_s, traffic.verdict(), watch.strikes, watch.samples, settled, traffic.hops())
