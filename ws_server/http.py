@@ -8,12 +8,13 @@ from flask import Flask, Response
 from prometheus_client import CONTENT_TYPE_LATEST
 
 from . import metrics
+from .status import readiness
 
 if TYPE_CHECKING:
-    from .node import NodeServer
+    from .parts import Parts
 
 
-def flask_app(node: NodeServer) -> Flask:
+def flask_app(node: Parts) -> Flask:
     """A Flask application to which the node's application adds its own routes."""
     app = Flask("ringway.node", static_folder=None)
     registry = metrics.registry(node)
@@ -26,7 +27,7 @@ def flask_app(node: NodeServer) -> Flask:
     @app.get("/readyz")
     def readyz() -> tuple[dict[str, Any], int]:
         """Whether clients are well off here, and if not, why."""
-        said = node.readiness()
+        said = readiness(node)
         return said, 200 if said["ready"] else 503
 
     @app.get("/metrics")

@@ -23,7 +23,7 @@ from .sessions import Session
 from .wire import encode_text
 
 PAGE = 128  # messages a read
-SWEEP = 500  # channels compared in one pipeline
+SWEEP = 100  # channels compared in one pipeline: more would hold up the event loop for milliseconds
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,13 +14,13 @@ from prometheus_client.registry import Collector
 from ringway.core.members import State
 
 if TYPE_CHECKING:
-    from .node import NodeServer
+    from .parts import Parts
 
 
 class NodeCollector(Collector):
     """Reads the node's counters at scrape time."""
 
-    def __init__(self, node: NodeServer) -> None:
+    def __init__(self, node: Parts) -> None:
         self._node = node
 
     def collect(self) -> Iterator[Metric]:
@@ -90,7 +90,7 @@ class NodeCollector(Collector):
         yield _counter("resubscriptions_total", "Subscriptions made again.", max(0, node.subscriber.reconnects))
 
 
-def registry(node: NodeServer) -> CollectorRegistry:
+def registry(node: Parts) -> CollectorRegistry:
     """A registry of this node alone, with the process's own figures."""
     made = CollectorRegistry()
     made.register(NodeCollector(node))

@@ -21,6 +21,7 @@ from ringway.core.members import Member
 
 from .away import Away
 from .gate import Gate
+from .log_reader import LogReader
 from .rebalance import Plan, Policy, joined, new_home
 from .sessions import Session, Sessions, User
 from .wire import encode_text
@@ -41,12 +42,12 @@ class Mover:
     """Moves sessions to where the ring wants them."""
 
     def __init__(
-        self, me: str, history: RingHistory, sessions: Sessions, gate: Gate, away: Away, plan: Plan, *,
-        policy: Policy, deadline_s: float, spread_s: float, is_back: IsBack,
+        self, me: str, history: RingHistory, sessions: Sessions, gate: Gate, away: Away, reader: LogReader,
+        plan: Plan, *, policy: Policy, deadline_s: float, spread_s: float, is_back: IsBack,
     ) -> None:
         """Args: is_back: whether a member that was down can be reached again; blocks."""
         self._me, self._history, self._sessions = me, history, sessions
-        self._gate, self._away, self._plan = gate, away, plan
+        self._gate, self._away, self._reader, self._plan = gate, away, reader, plan
         self._policy, self._deadline_s, self._spread_s, self._is_back = policy, deadline_s, spread_s, is_back
         self._deadlines: deque[tuple[float, Session, bool]] = deque()
         self._strays: dict[User, None] = {}
@@ -168,6 +169,8 @@ class Mover:
             if not self._strays:
                 continue
             self._send_home()
+            # Their owner may be frozen: it takes notices and passes none on. So their logs are looked at themselves.
+            self._reader.sweep([user.inbox for user in self._strays])
             now = time.monotonic()
             if now - marked > MARK_S and self._strays:
                 marked = now

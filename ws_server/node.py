@@ -11,11 +11,9 @@ import importlib
 import logging
 import os
 import random
-import socket
 import sys
 import time
 from collections.abc import Callable
-from secrets import token_hex
 from typing import Any
 
 import gevent
@@ -23,47 +21,22 @@ from gevent.event import Event
 
 from ringway.core.close_codes import CloseCode, reason_text
 from ringway.core.errors import ConfigError, InvalidInput, Unavailable
-from ringway.core.hashing import hashing
-from ringway.core.history import Change, RingHistory
-from ringway.core.members import Member, NodeRecord, State
-from ringway.store.client import connect
-from ringway.store.keys import Keys
-from ringway.store.log import MessageLog
-from ringway.store.memberships import Memberships
+from ringway.core.history import Change
+from ringway.core.members import Member, State
 from ringway.store.node_stats import NodeStats
 from ringway.store.notices import Control, decode
-from ringway.store.presence import Presence, PresenceReader
-from ringway.store.ring_mirror import RingMirror
-from ringway.store.softdown import AwayRecords, SoftDownMarks
-from ringway.zookeeper.client import TlsOptions, ZooKeeper
-from ringway.zookeeper.membership import NodeRegistration
+from ringway.store.softdown import SoftDownMarks
 from ringway.zookeeper.probe import livez
 
-from .acceptor import Acceptor
 from .app import Node
-from .away import Away
-from .batcher import Batcher
 from .channels import Channel
 from .config import Config
-from .delivery import Delivery
-from .dispatch import Dispatch
-from .gate import Gate, Place
-from .groups import Groups
-from .here import Here
-from .hooks import Hooks
-from .http import flask_app
-from .log_reader import LogReader
-from .mover import Mover
-from .rebalance import Plan, Policy
-from .redis_link import AWAY, RedisLink
-from .rings import Rings
-from .sessions import Sessions
-from .sock import Sock
-from .subscriber import Subscriber
+from .parts import Parts
+from .redis_link import AWAY
+from .status import figures
 
 log = logging.getLogger(__name__)
 
-BACKLOG = 4096
 SWEEP_S = 30.0
 STATS_S = 2.0
 RING_WAIT_S = 5.0  # for a ring without this node, when it drains
@@ -71,72 +44,17 @@ LINGER_S = 1.0  # after that ring, for clients whose route is older
 GOODBYE_S = 3.0
 
 
-class NodeServer:
+class NodeServer(Parts):
     """One node process. `start`, then `wait`; `drain` and `stop` end it."""
 
     def __init__(self, config: Config) -> None:
-        common = config.common
-        self.config = config
-        self.state = State.JOINING
-        self.boot_id = token_hex(8)
-        self._listener = _listen(config.host, config.port)
-        port = self._listener.getsockname()[1]
-        self.id, self.url, self.http = config.id_for(port), config.url_for(port), config.http_for(port)
+        """As `Parts`."""
         self._ended = Event()
         self._ring_changed = Event()
         self._greenlets: list[Any] = []
-
-        self.keys = Keys(common.cluster)
-        self.redis = connect(common.redis)
-        self.link = RedisLink(self.redis.ping)
-        self.history = RingHistory(hashing(common.alg, common.hash_key.encode() if common.hash_key else None))
-        self.zk = _zookeeper(config)
-        self.rings = Rings(self.history, self.zk, RingMirror(self.redis, self.keys), common.keys, self._on_ring)
-        record = NodeRecord(self.id, self.url, self.http, config.vnodes, State.JOINING, self.boot_id)
-        self.registration = NodeRegistration(self.zk, record, on_duplicate=lambda _: self.stop())
+        super().__init__(config)
         self._marks = SoftDownMarks(self.redis, self.keys)
         self._stats = NodeStats(self.redis, self.keys)
-        self._build(port)
-
-    def _build(self, port: int) -> None:
-        config, common = self.config, self.config.common
-        self.sessions = Sessions(self.history.hashing.key)
-        self.hooks = Hooks()
-        messages = MessageLog(self.redis, self.keys, cap=config.log_cap, ttl_s=config.log_ttl)
-        self.batcher = Batcher(messages, self.redis, self.keys, self.link)
-        self.reader = LogReader(messages, self.redis, self.keys, self.link)
-        records = AwayRecords(self.redis, self.keys)
-        self.away = Away(self.id, records, self.keys, self.link, self.batcher.publish)
-        self.delivery = Delivery(
-            self.id, self.keys, self.history, self.sessions, self.batcher, self.reader, self.away
-        )
-        self.subscriber = Subscriber(self.redis, self.link, on_notice=self._on_notice, on_connected=self.sweep)
-        memberships = Memberships(self.redis, self.keys)
-        self.groups = Groups(self.delivery, self.subscriber, self.reader, memberships, self.keys, self.link)
-        self.dispatch = Dispatch(
-            self.delivery, self.groups, self.batcher, self.hooks,
-            rate=config.rate_limit, publish_roles=config.roles, clock=time.monotonic,
-        )
-        presence = Presence(self.redis, self.keys, self.id, self.boot_id)
-        self.here = Here(presence, PresenceReader(self.redis, self.keys), self.sessions, self.hooks, self.link)
-        self.gate = Gate(
-            Place(self.id, self.url, common.keys, config.ping), self.history, self.sessions, self.dispatch,
-            self.reader, self.groups, self.hooks, refresh=self.rings.refresh, single=config.single_session,
-            on_first=self.here.came, on_last=self.here.went,
-        )
-        self.mover = Mover(
-            self.id, self.history, self.sessions, self.gate, self.away,
-            Plan(share=config.move_share, least=config.move_least), policy=Policy(config.policy),
-            deadline_s=config.move_deadline, spread_s=config.move_spread, is_back=self._is_back,
-        )
-        self.gate.on_away.append(self.mover.placed_away)
-        self.gate.on_gone.append(self.mover.gone)
-        self.flask = flask_app(self)
-        self.sock = Sock(self.flask)
-        self.app = Node(self.id, self.hooks, self.sessions, self.delivery, self.groups, self.flask, self.sock)
-        self.acceptor = Acceptor(
-            self._listener, handler=self.gate, wsgi_app=self.flask, limits=config.limits, tls=config.tls
-        )
 
     # Life.
 
@@ -282,30 +200,10 @@ class NodeServer:
         while True:
             if self.link.up:
                 try:
-                    self._stats.publish(self.id, self.figures())
+                    self._stats.publish(self.id, figures(self))
                 except AWAY as error:
                     self.link.lost(error)
             gevent.sleep(STATS_S)
-
-    def figures(self) -> dict[str, Any]:
-        """What the lookups show of this node."""
-        return {"sessions": self.sessions.count, "users": len(self.sessions.users), "state": self.state.value,
-                "moves": self.mover.planned + self.mover.leaving, "groups": len(self.delivery.groups)}
-
-    def readiness(self) -> dict[str, Any]:
-        """What /readyz says."""
-        problems = []
-        if self.state is not State.ACTIVE:
-            problems.append(f"the node is {self.state.value}")
-        if not self.link.up:
-            problems.append("Redis is away: durable messages are refused")
-        elif not self.subscriber.connected:
-            problems.append("the subscriptions in Redis do not stand")
-        view = self.history.current
-        ring = view.version._asdict() | {"checksum": view.document.checksum} if view else {}
-        return {"ready": not problems, "problems": problems, "node": self.id, "state": self.state.value, **ring,
-                "stale": not self.zk.connected, "zookeeper": self.zk.connected, "redis": self.link.up,
-                "sessions": self.sessions.count}
 
     def _is_back(self, member: Member) -> bool:
         try:
@@ -332,28 +230,6 @@ def load(spec: str) -> Callable[[Node], object]:
         raise ConfigError("RINGWAY_APP", spec, "must name something callable")
     loaded: Callable[[Node], object] = found
     return loaded
-
-
-def _listen(host: str, port: int) -> socket.socket:
-    try:
-        family, kind, proto, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        listener = socket.socket(family, kind, proto)
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind(address)
-        listener.listen(BACKLOG)
-    except OSError as error:
-        raise ConfigError("RINGWAY_PORT", f"{host}:{port}", f"cannot be listened on: {error}") from error
-    return listener
-
-
-def _zookeeper(config: Config) -> ZooKeeper:
-    common = config.common
-    tls = None
-    if common.zookeeper_ca is not None:
-        cert, key = (str(path) if path else None for path in (common.zookeeper_cert, common.zookeeper_key))
-        tls = TlsOptions(str(common.zookeeper_ca), cert, key)
-    return ZooKeeper(common.zookeeper, cluster=common.cluster, timeout_s=common.zookeeper_timeout, handler="gevent",
-                     tls=tls, digest=common.zookeeper_digest)
 
 
 def _for_ever(run: Callable[[], object]) -> None:
