@@ -201,10 +201,11 @@ class Conversation(Generic[R]):
         message = Message(ch, frame["id"], frame["from"], frame["body"], frame["ts"], gen, seq)
         if gen is None or seq is None:
             return (message,)
-        verdict, gap = self.positions.take(ch, gen, seq)
-        if verdict is not Verdict.NEW:
-            return (Behind(ch),) if verdict is Verdict.AHEAD else ()
-        return (message,) if gap is None else (gap, message)
+        verdict, gap = self.positions.take(ch, gen, seq, frame.get("was"))
+        if verdict is Verdict.AHEAD:
+            return (Behind(ch),)
+        happened: tuple[Gap | Message | None, ...] = (gap, message if verdict is Verdict.NEW else None)
+        return [each for each in happened if each is not None]
 
     def _ok(self, frame: Mapping[str, Any]) -> Sequence[Happening]:
         entry = self.outbox.settle(frame["id"])

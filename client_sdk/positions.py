@@ -54,7 +54,7 @@ class Positions:
     def __init__(self, saved: Mapping[str, str] | None = None) -> None:
         self._taken: dict[str, Position] = {}
         self._loose: set[str] = set()  # channels whose start is the server's count, not a frame we saw
-        self._retired: dict[str, list[str]] = {}
+        self._retired: dict[str, dict[str, int]] = {}  # former incarnations, and how far we were in each
         self._finished: dict[str, Position] = {}
         self._unacked: set[str] = set()
         self._acked: set[str] = set()
@@ -90,7 +90,7 @@ class Positions:
         """Heed `position`: the log goes on after this place, in a new incarnation or behind a loss."""
         gen, seq, recovered = str(frame["gen"]), int(frame["seq"]), frame.get("recovered", True)
         had = self._taken.get(ch)
-        if gen in self._retired.get(ch, ()):
+        if gen in self._retired.get(ch, {}):
             return None
         if had is None or had.gen != gen:
             self._place(ch, Position(gen, seq))
@@ -98,14 +98,16 @@ class Positions:
             self._place(ch, Position(gen, max(had.seq, seq)))
         return None if recovered else Gap(ch, had, gen, int(frame.get("oldest") or seq + 1))
 
-    def take(self, ch: str, gen: str, seq: int) -> tuple[Verdict, Gap | None]:
+    def take(self, ch: str, gen: str, seq: int, was: Mapping[str, Any] | None = None) -> tuple[Verdict, Gap | None]:
         """What to do with a message.
 
         One that does not follow the last is not taken at first: a new connection asks for what is between. If it
         comes again right after the same place, nothing is between any more, and it is taken with the gap before it.
+        `was` is the place it had in an incarnation that Redis lost, before it was appended again
+        (docs/decisions/0030-redis-restarts.md): we may have had it there.
         """
         had = self._taken.get(ch)
-        if gen in self._retired.get(ch, ()) or (had is not None and had.gen == gen and seq <= had.seq):
+        if gen in self._retired.get(ch, {}) or (had is not None and had.gen == gen and seq <= had.seq):
             return Verdict.OLD, None
         gap = None
         if had is not None and ch not in self._loose and (had.gen, had.seq + 1) != (gen, seq):
@@ -114,12 +116,14 @@ class Positions:
                 return Verdict.AHEAD, None
             gap = Gap(ch, had, gen, seq)
         self._place(ch, Position(gen, seq))
-        return Verdict.NEW, gap
+        known = was is not None and self._retired.get(ch, {}).get(was["gen"], -1) >= was["seq"]
+        return Verdict.OLD if known else Verdict.NEW, gap
 
     def _place(self, ch: str, position: Position) -> None:
         had = self._taken.get(ch)
         if had is not None and had.gen != position.gen:
-            self._retired[ch] = [*self._retired.get(ch, ()), had.gen][-RETIRED:]
+            retired = {**self._retired.get(ch, {}), had.gen: had.seq}
+            self._retired[ch] = dict(list(retired.items())[-RETIRED:])
         self._taken[ch] = position
         self._loose.discard(ch)
         self._doubted.pop(ch, None)

@@ -313,7 +313,7 @@ const RETIRED = 4;
 export class Positions {
   #taken = new Map();
   #loose = new Set(); // channels whose start is the server's count, not a frame we saw
-  #retired = new Map();
+  #retired = new Map(); // former incarnations, and how far we were in each
   #finished = new Map();
   #unacked = new Set();
   #acked = new Set();
@@ -351,7 +351,7 @@ export class Positions {
   /** Heed `position`: the log goes on after this place, in a new incarnation or behind a loss. */
   continues(ch, { gen, seq, recovered = true, oldest }) {
     const had = this.at(ch);
-    if (this.#retired.get(ch)?.includes(gen)) return null;
+    if (this.#retired.get(ch)?.has(gen)) return null;
     if (had?.gen !== gen) this.#place(ch, { gen, seq });
     else if (!recovered) this.#place(ch, { gen, seq: Math.max(had.seq, seq) });
     return recovered ? null : { ch, had, gen, oldest: oldest || seq + 1 };
@@ -362,10 +362,11 @@ export class Positions {
    *
    * One that does not follow the last is not taken at first: a new connection asks for what is between. If it comes
    * again right after the same place, nothing is between any more, and it is taken with the gap before it.
+   * `was` is the place it had in an incarnation that Redis lost, before it was appended again: we may have had it there.
    */
-  take(ch, gen, seq) {
+  take(ch, gen, seq, was = null) {
     const had = this.at(ch);
-    if (this.#retired.get(ch)?.includes(gen) || (had?.gen === gen && seq <= had.seq)) return ["old", null];
+    if (this.#retired.get(ch)?.has(gen) || (had?.gen === gen && seq <= had.seq)) return ["old", null];
     let gap = null;
     if (had && !this.#loose.has(ch) && !(had.gen === gen && had.seq + 1 === seq)) {
       if (this.#doubted.get(ch) !== had) {
@@ -375,13 +376,15 @@ export class Positions {
       gap = { ch, had, gen, oldest: seq };
     }
     this.#place(ch, { gen, seq });
-    return ["new", gap];
+    const known = was !== null && (this.#retired.get(ch)?.get(was.gen) ?? -1) >= was.seq;
+    return [known ? "old" : "new", gap];
   }
 
   #place(ch, position) {
     const had = this.at(ch);
     if (had && had.gen !== position.gen) {
-      this.#retired.set(ch, [...(this.#retired.get(ch) ?? []), had.gen].slice(-RETIRED));
+      const retired = [...(this.#retired.get(ch) ?? []), [had.gen, had.seq]];
+      this.#retired.set(ch, new Map(retired.slice(-RETIRED)));
     }
     this.#taken.set(ch, position);
     this.#loose.delete(ch);
@@ -653,14 +656,14 @@ export class Conversation {
   }
 
   #message(frame) {
-    const { ch, id, from, body, ts, gen = null, seq = null } = frame;
+    const { ch, id, from, body, ts, gen = null, seq = null, was = null } = frame;
     const group = ch.startsWith("g:") ? ch.slice(2) : null;
     if (group !== null && this.#left.has(group)) return [];
     const message = { ch, id, from, body, ts, gen, seq, group };
     if (gen === null || seq === null) return [{ message }];
-    const [verdict, gap] = this.positions.take(ch, gen, seq);
-    if (verdict !== "new") return verdict === "ahead" ? [{ behind: ch }] : [];
-    return gap ? [{ gap }, { message }] : [{ message }];
+    const [verdict, gap] = this.positions.take(ch, gen, seq, was);
+    if (verdict === "ahead") return [{ behind: ch }];
+    return [...(gap ? [{ gap }] : []), ...(verdict === "new" ? [{ message }] : [])];
   }
 
   #position(frame) {

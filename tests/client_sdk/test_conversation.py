@@ -181,6 +181,17 @@ def test_a_message_that_is_left_out_asks_for_a_new_connection() -> None:
     assert conversation.url("ws://n1/ws").endswith("inbox=g:1")
 
 
+def test_a_message_that_was_appended_again_after_a_loss_is_heard_once() -> None:
+    conversation = talk()
+    conversation.hear(msg(1))
+    conversation.hear(msg(2))
+    lost = {"t": "position", "ch": "u:alice", "gen": "h", "seq": 0, "recovered": False, "oldest": 1}
+    assert list(conversation.hear(lost)) == [Gap("u:alice", Position("g", 2), "h", 1)]
+    assert not conversation.hear(msg(1, gen="h", was={"gen": "g", "seq": 2}))
+    (message,) = conversation.hear(msg(2, gen="h", was={"gen": "g", "seq": 3}))
+    assert isinstance(message, Message)
+
+
 def test_groups_are_joined_again_from_their_places() -> None:
     conversation, note = talk(), Note("room")
     conversation.join("room", note)

@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -97,7 +98,12 @@ def test_what_ships_needs_no_package() -> None:
     for path in SHIPPED.glob("*.js"):
         code = [line for line in path.read_text().splitlines() if not line.startswith((" *", "//"))]
         assert not [line for line in code if "import " in line or "require(" in line]
-    assert {path.name for path in SHIPPED.iterdir()} == {"ringway.js", "ringway.d.ts", "snippet.js"}
+    assert {path.name for path in SHIPPED.iterdir()} == {"package.json", "ringway.js", "ringway.d.ts", "snippet.js"}
+    package = json.loads((SHIPPED / "package.json").read_text())
+    assert package["type"] == "module", "before 20.19, Node takes a .js file for CommonJS unless told"
+    assert not [key for key in package if key.endswith("ependencies")]
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert package["version"] == project["version"]
 
 
 def test_the_snippet_is_fifteen_lines() -> None:
