@@ -40,6 +40,7 @@ def main(common: Common, guards: GuardOptions, **options: Any) -> None:
     logging.basicConfig(
         level=common.log_level.upper(), stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
     )
+    logging.getLogger("kazoo").setLevel(logging.WARNING)
     config = LookupConfig(common, guards=guards, **options)
     config.warn()
     serve(config)

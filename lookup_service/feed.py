@@ -73,8 +73,9 @@ class Feed:
             return
         try:
             event = orjson.loads(data)
-            name = str(event["t"])
+            name = event["t"]
         except (orjson.JSONDecodeError, KeyError, TypeError) as error:
             log.warning("ignored an event that cannot be read (%s): %.200r", error, data)
             return
-        self._on_event(name, event)
+        if isinstance(name, str) and name.isidentifier():  # a line break in it would break the stream
+            self._on_event(name, event)

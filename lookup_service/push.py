@@ -80,6 +80,10 @@ class Push:
         """Give a node an order, such as drain. Raises Unavailable."""
         self._publish([(self._keys.node_channel(node), Control(op, args))])
 
+    def order_all(self, op: str, **args: Any) -> None:
+        """Give all nodes an order, such as to end a user's sessions. Raises Unavailable."""
+        self._publish([(self._keys.all_channel, Control(op, args))])
+
     def _owner(self, uid: str) -> str | None:
         latest = self._rings.latest
         return latest.view.ring.owner(uid) if latest is not None and len(latest.view.ring) else None

@@ -160,6 +160,20 @@ def test_drain_is_an_order_to_the_node(client: FlaskClient, redis_url: str, keys
     assert client.post("/nodes/n9/drain", headers=KEY).status_code == 404
 
 
+def test_rebalance_and_close_are_orders_too(client: FlaskClient, redis_url: str, keys: Keys) -> None:
+    heard = Heard(redis_url, keys.node_channel("n2"), keys.all_channel)
+    assert client.post("/nodes/n2/rebalance", headers=KEY).status_code == 202
+    assert heard.next() == (keys.node_channel("n2"), Control("rebalance", {}))
+    assert client.post("/close", json={"uid": "alice"}, headers=KEY).status_code == 202
+    assert heard.next() == (keys.all_channel, Control("close", {"uid": "alice"}))
+    client.post("/close", json={"uid": "alice", "sign_out": True}, headers=KEY)
+    assert heard.next() == (keys.all_channel, Control("sign_out", {"uid": "alice"}))
+    heard.close()
+    refused: list[dict[str, Any]] = [{}, {"uid": ""}, {"uid": "a", "sign_out": 1}]
+    for bad in refused:
+        assert client.post("/close", json=bad, headers=KEY).status_code == 400
+
+
 # Push
 
 
@@ -243,7 +257,8 @@ def test_messages_that_break_a_rule(client: FlaskClient, path: str, body: dict[s
 
 def test_back_end_endpoints_need_a_key(client: FlaskClient) -> None:
     calls = [("POST", "/send"), ("POST", "/publish"), ("POST", "/broadcast"), ("POST", "/nodes/n1/drain"),
-             ("GET", "/presence?uid=a"), ("POST", "/presence"), ("POST", "/ring/accept-losses")]  # fmt: skip
+             ("GET", "/presence?uid=a"), ("POST", "/presence"), ("POST", "/ring/accept-losses"),
+             ("POST", "/close"), ("POST", "/nodes/n1/rebalance")]  # fmt: skip
     for method, path in calls:
         for headers in ({}, {"Authorization": "Bearer a-wrong-key-of-somebody"}):
             answer = client.open(path, method=method, headers=headers)
@@ -325,7 +340,8 @@ def test_events_of_nodes_are_passed_on(services: Services, client: FlaskClient, 
     frames = answer.iter_encoded()
     next(frames)
     tell = redis_py.Redis.from_url(redis_url)
-    tell.publish(keys.events_channel, b"not json")
+    for bad in (b"not json", b"[]", b'{"t": "a\\ndata: b"}', b"{}"):
+        tell.publish(keys.events_channel, bad)
     tell.publish(keys.events_channel, orjson.dumps({"t": "moves", "node": "n1", "moved": 3}))
     moves = next(frame for frame in frames if b"event: moves" in frame)
     assert orjson.loads(moves.split(b"data: ")[1]) == {"t": "moves", "node": "n1", "moved": 3}
