@@ -8,61 +8,60 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from math import ceil
 from typing import Any, Generic, Protocol, TypeVar
 
 log = logging.getLogger("ringway.ws_server.heartbeat")
 
 TICK_S = 0.1
-SLOTS = 1024  # one turn is 102 s: longer than a ping interval, so an entry is looked at once
 
 T = TypeVar("T")
 
 
 class TimerWheel(Generic[T]):
-    """A hashed wheel. Entries never fire early, and at most one tick late.
+    """Deadlines by tick; only ticks that somebody waits for exist. Never early, and at most one tick late.
 
     An item has one deadline at a time; the token that `add` returns is needed to `remove` it.
     """
 
-    __slots__ = ("_size", "_slots", "_tick", "_tick_s")
+    __slots__ = ("_slots", "_tick", "_tick_s")
 
-    def __init__(self, now: float, *, tick_s: float = TICK_S, slots: int = SLOTS) -> None:
+    def __init__(self, now: float, *, tick_s: float = TICK_S) -> None:
         self._tick_s = tick_s
-        self._tick = int(now / tick_s)
-        self._slots: list[dict[T, int]] = [{} for _ in range(slots)]
-        self._size = 0
+        self._tick = int(now / tick_s)  # all up to here has been taken out
+        self._slots: dict[int, dict[T, None]] = {}
 
     def __len__(self) -> int:
-        return self._size
+        return sum(map(len, self._slots.values()))
+
+    def __bool__(self) -> bool:
+        return bool(self._slots)
 
     def add(self, item: T, due: float) -> int:
         """Make `item` due at `due`, in the seconds of `advance`."""
         token = max(ceil(due / self._tick_s), self._tick + 1)
-        self._slots[token % len(self._slots)][item] = token
-        self._size += 1
+        self._slots.setdefault(token, {})[item] = None
         return token
 
     def remove(self, item: T, token: int) -> None:
         """Forget an entry; one that has already fired is no error."""
-        if self._slots[token % len(self._slots)].pop(item, None) is not None:
-            self._size -= 1
+        slot = self._slots.get(token)
+        if slot is not None:
+            slot.pop(item, None)
+            if not slot:
+                del self._slots[token]
 
     def advance(self, now: float) -> list[T]:
         """Take out and return all that became due by `now`, in order of their ticks."""
         last = int(now / self._tick_s)
-        first = max(self._tick + 1, last - len(self._slots) + 1)  # after a long pause each slot is looked at once
+        ticks: Iterable[int] = range(self._tick + 1, last + 1)
+        if last - self._tick > len(self._slots):  # after a pause, or with few deadlines
+            ticks = sorted(tick for tick in self._slots if tick <= last)
         self._tick = max(self._tick, last)
         due: list[T] = []
-        for tick in range(first, last + 1):
-            slot = self._slots[tick % len(self._slots)]
-            if slot:
-                ripe = [item for item, token in slot.items() if token <= last]
-                for item in ripe:
-                    del slot[item]
-                due += ripe
-        self._size -= len(due)
+        for tick in ticks:
+            due += self._slots.pop(tick, ())
         return due
 
 

@@ -15,7 +15,7 @@ from tests.ws_server.serving import Port, serving, until
 
 def test_nothing_fires_early_and_nothing_more_than_a_tick_late() -> None:
     random = Random(1)
-    wheel: TimerWheel[int] = TimerWheel(100.0, tick_s=0.1, slots=64)
+    wheel: TimerWheel[int] = TimerWheel(100.0, tick_s=0.1)
     due = {item: 100.0 + random.random() * 30 for item in range(2000)}
     for item, when in due.items():
         wheel.add(item, when)
@@ -28,15 +28,15 @@ def test_nothing_fires_early_and_nothing_more_than_a_tick_late() -> None:
     assert not due
 
 
-def test_a_deadline_beyond_one_turn_of_the_wheel_waits_its_turns() -> None:
-    wheel: TimerWheel[str] = TimerWheel(0.0, tick_s=1.0, slots=8)
+def test_a_far_deadline_waits_its_time() -> None:
+    wheel: TimerWheel[str] = TimerWheel(0.0, tick_s=1.0)
     wheel.add("far", 30.0)
     fired = [now for now in range(1, 60) if wheel.advance(float(now))]
     assert fired == [30]
 
 
 def test_a_removed_entry_does_not_fire_and_removing_it_twice_is_no_error() -> None:
-    wheel: TimerWheel[str] = TimerWheel(0.0, tick_s=1.0, slots=8)
+    wheel: TimerWheel[str] = TimerWheel(0.0, tick_s=1.0)
     token = wheel.add("a", 2.0)
     wheel.remove("a", token)
     wheel.remove("a", token)
@@ -45,15 +45,15 @@ def test_a_removed_entry_does_not_fire_and_removing_it_twice_is_no_error() -> No
 
 
 def test_an_entry_in_the_past_fires_at_the_next_tick() -> None:
-    wheel: TimerWheel[str] = TimerWheel(100.0, tick_s=1.0, slots=8)
+    wheel: TimerWheel[str] = TimerWheel(100.0, tick_s=1.0)
     wheel.add("late", 3.0)
     assert wheel.advance(100.5) == []
     assert wheel.advance(101.0) == ["late"]
 
 
-@pytest.mark.parametrize("jump", [7.0, 8.0, 9.0, 1000.0])
+@pytest.mark.parametrize("jump", [7.0, 8.0, 1000.0, 1e9])
 def test_a_clock_that_jumps_ahead_fires_everything_due_once(jump: float) -> None:
-    wheel: TimerWheel[int] = TimerWheel(0.0, tick_s=1.0, slots=8)
+    wheel: TimerWheel[int] = TimerWheel(0.0, tick_s=1.0)
     for item in range(7):
         wheel.add(item, item + 1.0)
     assert sorted(wheel.advance(jump)) == list(range(7))
@@ -61,7 +61,7 @@ def test_a_clock_that_jumps_ahead_fires_everything_due_once(jump: float) -> None
 
 
 def test_a_clock_that_stands_still_or_goes_back_fires_nothing() -> None:
-    wheel: TimerWheel[str] = TimerWheel(50.0, tick_s=1.0, slots=8)
+    wheel: TimerWheel[str] = TimerWheel(50.0, tick_s=1.0)
     wheel.add("a", 52.0)
     assert wheel.advance(50.0) == []
     assert wheel.advance(10.0) == []
