@@ -5,15 +5,25 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import httpx
 import pytest
 
-from tests.harness.commands import SERVICES, TOOLS, help_text, variables
+from tests.harness.cluster import Cluster
+from tests.harness.commands import (
+    SERVICES,
+    TOOLS,
+    lookup_metrics,
+    node_metrics,
+    option_blocks,
+    variables,
+    with_metrics,
+    with_tables,
+)
 
 ROOT = Path(__file__).parent.parent
 DOCUMENTS = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").rglob("*.md"))]
 OPERATIONS = ROOT / "docs" / "operations.md"
 FOLDERS = "ringway|zookeeper|lookup_service|ws_server|client_sdk|tests|bench|examples|deploy|docs"
-METRICS = re.compile(r"ringway_(?:lookup|node|zookeeper|store)_[a-z0-9_]+")
 
 
 def name(path: Path) -> str:
@@ -33,19 +43,28 @@ def test_every_link_inside_the_tree_leads_somewhere(document: Path) -> None:
 
 
 @pytest.mark.parametrize("command", [*SERVICES, *TOOLS])
-def test_every_option_is_in_the_operations_guide(command: str) -> None:
-    text = OPERATIONS.read_text()
-    assert not [variable for variable in variables(command) if f"`{variable}`" not in text]
-
-
-@pytest.mark.parametrize("command", [*SERVICES, *TOOLS])
 def test_every_option_has_a_variable(command: str) -> None:
-    flags = re.findall(r"^ +(--[a-z][\w-]+).*?(?=^ +--|\Z)", help_text(command), re.MULTILINE | re.DOTALL)
-    blocks = re.findall(r"^ +--[a-z].*?(?=^ +--|\Z)", help_text(command), re.MULTILINE | re.DOTALL)
-    without = [flag for flag, block in zip(flags, blocks, strict=True) if "RINGWAY_" not in block]
+    without = [flag for flag, text in option_blocks(command).items() if "env var: RINGWAY_" not in text]
     assert without == ["--help"]
 
 
-def test_the_operations_guide_has_no_option_that_does_not_exist() -> None:
-    named = set(re.findall(r"`(RINGWAY_[A-Z0-9_]+)`", OPERATIONS.read_text()))
-    assert {each for each in named if not each.startswith("RINGWAY_TEST_")} <= variables()
+def test_the_tables_of_options_are_those_of_the_commands() -> None:
+    """`python -m tests.harness.commands` writes them anew."""
+    text = OPERATIONS.read_text()
+    assert text == with_tables(text)
+
+
+def test_no_document_names_an_option_that_does_not_exist() -> None:
+    named = {name for path in DOCUMENTS for name in re.findall(r"\b(RINGWAY_[A-Z0-9_]+)\b", path.read_text())}
+    assert {name for name in named if not name.startswith("RINGWAY_TEST_")} <= variables()
+
+
+def test_the_table_of_metrics_is_that_of_the_services(zookeeper: str, redis_url: str) -> None:
+    """`python -m tests.harness.commands` writes it anew."""
+    text = OPERATIONS.read_text()
+    with Cluster(zookeeper=zookeeper, redis=redis_url, nodes=1, lookups=0) as cluster:
+        answer = httpx.get(f"{cluster.nodes['node-1'].http}/metrics").text
+    nodes = node_metrics(answer)
+    assert text == with_metrics(text, nodes)
+    named = set(re.findall(r"`(ringway_(?:lookup|node)_\w+)`", text))
+    assert named <= nodes.keys() | lookup_metrics().keys()

@@ -1,6 +1,6 @@
 """The options of each command, read from its `--help`, for tests that compare them with the documents.
 
-`python -m tests.harness.commands` writes the option tables of docs/operations.md anew.
+`python -m tests.harness.commands` writes the tables of options and metrics in docs/operations.md anew.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ def option_table(command: str) -> str:
         default = re.search(r"default: \(?(.+?)\)?(?:; required)?\]", block)
         needed = "required" if "required" in block.rpartition("[")[2] else ""
         said = block.partition("[env var")[0].strip().replace("|", "\\|")
-        rows.append(f"| `{flag}` | `{variable[1]}` | {default[1] if default else needed} | {said} |")
+        rows.append(f"| `{flag}` | `{variable[1]}` | {f'`{default[1]}`' if default else needed} | {said} |")
     return "\n".join(rows)
 
 
@@ -63,5 +63,41 @@ def with_tables(document: str) -> str:
     return re.sub(pattern, lambda m: f"{m[1]}{option_table(m[2])}\n{m[3]}", document, flags=re.DOTALL)
 
 
+def node_metrics(text: str) -> dict[str, str]:
+    """Name -> meaning, from a node's `/metrics`."""
+    return dict(re.findall(r"^# HELP (ringway_node_\S+) (.+)$", text, re.MULTILINE))
+
+
+def lookup_metrics() -> dict[str, str]:
+    """Name -> meaning. Not from `/metrics`: workers that share it show only what has a value."""
+    from ringway.lookup_service.metrics import Metrics
+
+    suffix = {"counter": "_total"}
+    families = Metrics().registry.collect()
+    return {family.name + suffix.get(family.type, ""): family.documentation for family in families}
+
+
+def metric_table(metrics: dict[str, str]) -> str:
+    rows = [f"| `{name}` | {meaning} |" for name, meaning in sorted(metrics.items())]
+    return "\n".join(["| metric | |", "|---|---|", *rows])
+
+
+def with_metrics(document: str, nodes: dict[str, str]) -> str:
+    """The document with the table of metrics as the services have them now."""
+    table = metric_table(lookup_metrics() | nodes)
+    return re.sub(r"(<!-- metrics -->\n).*?(<!-- end -->)", rf"\g<1>{table}\n\2", document, flags=re.DOTALL)
+
+
+def _write() -> None:
+    import httpx
+
+    from tests.harness.dev import Dev
+
+    with Dev("--nodes", "1") as dev:
+        node = httpx.get(f"{dev.lookup}/ring").json()["members"][0]["http"]
+        nodes = node_metrics(httpx.get(f"{node}/metrics").text)
+    OPERATIONS.write_text(with_metrics(with_tables(OPERATIONS.read_text()), nodes))
+
+
 if __name__ == "__main__":
-    OPERATIONS.write_text(with_tables(OPERATIONS.read_text()))
+    _write()
