@@ -334,7 +334,8 @@ def test_a_route_that_does_not_receive_holds_its_client_back() -> None:
 
     with behind_acceptor(app) as port:
         client = port.connect("/x")
-        sender = gevent.spawn(lambda: [client.text(f"{number:04d}" + "x" * 9996) for number in range(400)])
+        messages = b"".join(frame(TEXT, b"%04d" % number + b"x" * 9996) for number in range(400))
+        sender = gevent.spawn(client.send, messages)
         gevent.sleep(0.2)
         assert sockets[0]._inbox_size < 2_000_000
         assert client.read() == (CLOSE, b"\x03\xe8")
