@@ -249,10 +249,14 @@ class Publisher:
 
     def _take_order(self) -> None:
         path = self._zk.path(*ACCEPT_LOSSES)
-        if self._zk.exists(path, watch=self._loop.wake) is not None:
-            log.warning("the operator says that every missing node is dead")
-            self._state = replace(self._state, accept_losses=True)
+        if self._zk.exists(path, watch=self._loop.wake) is None:
+            return
+        try:
             self._zk.delete(path)
+        except NoNodeError:
+            return  # this server lags: the order was carried out before
+        log.warning("the operator says that every missing node is dead")
+        self._state = replace(self._state, accept_losses=True)
 
     def _tell(self, verdicts: tuple[Verdict, ...]) -> None:
         before = {(v.guard, v.action, v.node) for v in self._verdicts}
