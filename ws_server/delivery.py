@@ -15,7 +15,7 @@ import orjson
 
 from ringway.core.errors import NoActiveMember, Unavailable
 from ringway.core.frames import volatile_msg
-from ringway.core.history import RingHistory
+from ringway.core.history import Change, RingHistory
 from ringway.store import notices
 from ringway.store.keys import Keys, group_log, inbox
 from ringway.store.log import Appended
@@ -26,10 +26,9 @@ from .away import Away
 from .batcher import Batcher
 from .channels import Channel
 from .log_reader import LogReader
+from .recent import RecentRings
 from .sessions import Sessions
 from .wire import encode_text
-
-RECENT_S = 300.0  # so long after a ring change users may still be on the previous owner
 
 Settle = Callable[[int | Unavailable | None], object]
 
@@ -43,13 +42,14 @@ class Delivery:
     ) -> None:
         self._me, self._keys, self._history, self._sessions = me, keys, history, sessions
         self._batcher, self._reader, self._away = batcher, reader, away
-        self._changed_at = float("-inf")
+        self._recent = RecentRings()
         self.groups: dict[str, Channel] = {}  # the groups with sessions here
         self.counts: Counter[str] = Counter()
 
-    def ring_changed(self, now: float) -> None:
-        """From now on, for a while, users may be where the previous ring has them. Args: now: monotonic seconds."""
-        self._changed_at = now
+    def ring_changed(self, change: Change) -> None:
+        """From now on, for a while, users may be where the replaced ring has them."""
+        if change.old is not None:
+            self._recent.replaced(change.old, time.monotonic())
 
     # Out: from this node's clients and application.
 
@@ -171,11 +171,9 @@ class Delivery:
             self._away.forward(uid, notice, besides=others)
 
     def _elsewhere(self, uid: str) -> set[str]:
-        others: set[str] = set()
-        if time.monotonic() - self._changed_at < RECENT_S:
-            for view in (self._history.current, self._history.previous):
-                if view is not None and len(view.ring):
-                    others.add(view.ring.owner(uid))
+        others = self._recent.owners(uid, time.monotonic())
+        if others and (owner := self._owner(uid)) is not None:
+            others.add(owner)
         others.discard(self._me)
         return others
 

@@ -153,7 +153,7 @@ class NodeServer(Parts):
     # What comes in.
 
     def _on_ring(self, change: Change) -> None:
-        self.delivery.ring_changed(time.monotonic())
+        self.delivery.ring_changed(change)
         self.mover.ring_changed(change)
         self._ring_changed.set()
 

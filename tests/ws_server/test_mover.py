@@ -60,6 +60,17 @@ def test_a_join_moves_exactly_the_users_whose_owner_changed(own_nodes: Nodes) ->
     assert nodes.nodes["n1"].metric("sessions") == len(stayed)
 
 
+def test_a_user_on_the_owner_of_three_rings_ago_is_found(own_nodes: Nodes) -> None:
+    nodes = own_nodes
+    client = nodes.join("left-behind")
+    nodes.start("n2")
+    for vnodes in (64, 32, 16):  # n1 is off the ring and keeps its sessions; n2 owns everybody in the last two rings
+        nodes.ring("n2", vnodes=vnodes)
+    sender = nodes.join("left-behind-sender")
+    sender.send(t="send", id="1", to="left-behind", body="here?")
+    assert client.bodies(1, timeout_s=3.0) == ["here?"]
+
+
 def test_a_moved_session_goes_on_without_a_gap(own_nodes: Nodes) -> None:
     nodes = own_nodes
     nodes.start("n2")
