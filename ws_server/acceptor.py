@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-import errno
 import logging
-import os
-import resource
-import time
 from _socket import socket as RawSocket
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from http import HTTPStatus
-from socket import AF_INET, AF_INET6, IPPROTO_TCP, TCP_NODELAY
 from socket import socket as Socket
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -21,8 +16,9 @@ from ringway.core.close_codes import CloseCode
 from .connection import Connection, Handler, Stream
 from .detach import ENDPOINT, detach, handshake_of
 from .endpoint import Counters, Endpoint, Limits
-from .greeting import Greeting
+from .greeting import PEEK_BYTES, Greeting
 from .handshake import Accept, Handshake, Refuse, accept_response, agree_deflate, check, refuse_response
+from .listening import Listening
 from .tls import TlsContext, TlsFiles, TlsStream
 from .wire import encode_close
 from .wsgi import WsgiBridge
@@ -32,12 +28,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("ringway.ws_server.acceptor")
 
-READ = 1
-ACCEPTS = 64  # per wake-up, so that a flood of connects leaves room for those who are in
-PAUSE_S = 0.25
-LOG_EVERY_S = 10.0
-SPARE_DESCRIPTORS = 64  # for Redis, ZooKeeper, logs, HTTP requests
-_EXHAUSTED = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 _BUSY = Refuse(503, "too many handshakes at once; try again", "handshake limit", {"Retry-After": "2"})
 _WSGI_BUSY = Refuse(503, "too many requests at once; try again", "request limit", {"Retry-After": "2"})
 _BROKEN = Refuse(500, "the handshake failed on the server", "error")
@@ -68,38 +58,21 @@ class Acceptor:
     ) -> None:
         self.endpoint = Endpoint(limits, counters)
         self.address: Any = listener.getsockname()
-        self._listener = listener
-        # The plain descriptor: a socket object per client, only to take it apart again, costs as much as the accept.
-        raw: Any = getattr(listener, "_sock", listener)
-        self._accept: Callable[[], tuple[int, Any]] = raw._accept
+        self._listening = Listening(listener, self.endpoint, self._greet)
         self._handler = handler
         self._path = path
         self._prefix = f"GET {path}".encode()
         self._tls = TlsContext(tls) if tls is not None else None
         self._wsgi = self._bridge(wsgi_app) if wsgi_app is not None else None
         self._greetings: set[Greeting] = set()
-        self._watcher: Any = None
-        self._reserve = -1
-        self._logged_at = float("-inf")
 
     def start(self) -> None:
         """Accept from now on. The listener must be bound and listening."""
-        if self._listener.family in (AF_INET, AF_INET6):
-            self._listener.setsockopt(IPPROTO_TCP, TCP_NODELAY, 1)  # accepted sockets inherit it
-        self._listener.setblocking(False)
-        self._reserve = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
-        self._check_descriptors()
-        self._watcher = self.endpoint.loop.io(self._listener.fileno(), READ)
-        self._watcher.start(self._on_acceptable)
+        self._listening.start()
 
     def stop_accepting(self) -> None:
         """Close the listening socket, so that new clients go elsewhere at once. Connections stay."""
-        if self._watcher is not None:
-            self._watcher.stop()
-            self._watcher.close()
-            self._watcher = None
-            os.close(self._reserve)
-        self._listener.close()
+        self._listening.stop()
 
     def close(self, deadline_s: float, code: int = CloseCode.GOING_AWAY, reason: str = "", cause: str = "stop") -> None:
         """Stop accepting, say goodbye, wait up to `deadline_s`, then drop the rest. Blocks the calling greenlet."""
@@ -188,41 +161,24 @@ class Acceptor:
         sock.settimeout(timeout_s)
         return sock
 
-    # -- accepting
-
-    def _on_acceptable(self) -> None:
-        for _ in range(ACCEPTS):
-            try:
-                descriptor, address = self._accept()
-            except (BlockingIOError, InterruptedError):
-                return
-            except OSError as error:
-                self._accept_failed(error)
-                return
-            self._greet(descriptor, address)
-            if self._watcher is None:
-                return
-
-    def _greet(self, descriptor: int, address: Any) -> None:
-        sock = RawSocket(self._listener.family, self._listener.type, self._listener.proto, descriptor)
-        sock.setblocking(False)
-        peer = f"{address[0]}:{address[1]}" if isinstance(address, tuple) else "unix:0"
+    def _greet(self, sock: RawSocket, peer: str) -> None:
         if len(self._greetings) >= self.endpoint.limits.handshakes:
-            self._turn_away(sock)
+            self._turn_away(sock, peer)
         elif self._tls is None:
             Greeting(self, sock, peer).start_plain(sock)
         else:
             stream = self._tls.wrap(sock)
             Greeting(self, stream, peer).start_tls(stream)
 
-    def _turn_away(self, sock: RawSocket) -> None:
+    def _turn_away(self, sock: RawSocket, peer: str) -> None:
         """Over the limit of handshakes: one answer, no state."""
         self.count_refused(_BUSY.cause)
         try:
             if self._tls is None:
                 sock.send(refuse_response(_BUSY))
-        except OSError:
-            log.debug("turned away a client that was gone already")
+            sock.recv(PEEK_BYTES)  # closing on unread input would reset the answer away
+        except OSError as error:
+            log.debug("turned %s away: %s", peer, error)
         sock.close()
 
     def ask(self, request: Handshake) -> Accept | Refuse:
@@ -232,39 +188,6 @@ class Acceptor:
             self.endpoint.counters.handler_errors += 1
             log.exception("on_request failed for %s", request.peer)
             return _BROKEN
-
-    def _accept_failed(self, error: OSError) -> None:
-        """Out of descriptors: shed one client with the reserve, pause, and go on when others have left."""
-        name = errno.errorcode.get(error.errno or 0, "unknown")
-        self.endpoint.counters.accept_errors[name] += 1
-        if time.monotonic() - self._logged_at > LOG_EVERY_S:
-            self._logged_at = time.monotonic()
-            log.error("accept failed (%s): %s; %d connections are open", name, error, self.endpoint.counters.open)
-        if error.errno in _EXHAUSTED:
-            self._shed_one()
-            self._watcher.stop()
-            self.endpoint.heartbeat.schedule(self, PAUSE_S)
-
-    def _shed_one(self) -> None:
-        """A client in the backlog would wait for an answer that cannot come: close it, so that it tries elsewhere."""
-        os.close(self._reserve)
-        try:
-            descriptor, _ = self._accept()
-            os.close(descriptor)
-        except OSError as error:
-            log.debug("nothing to shed: %s", error)
-        self._reserve = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
-
-    def on_due(self, now: float) -> None:
-        """The heartbeat's call after a pause."""
-        if self._watcher is not None:
-            self._watcher.start(self._on_acceptable)
-
-    def _check_descriptors(self) -> None:
-        allowed, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-        wanted = self.endpoint.limits.connections + SPARE_DESCRIPTORS
-        if allowed != resource.RLIM_INFINITY and allowed < wanted:
-            log.warning("ulimit -n is %d, the connection limit needs %d; accepting pauses before it", allowed, wanted)
 
     def _late_upgrades(self, app: WSGIApplication) -> WSGIApplication:
         """A proxy may send an upgrade on a connection that it used, and kept alive, for a plain request."""

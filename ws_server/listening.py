@@ -1,0 +1,108 @@
+"""The listening socket: accepts in bounded bites, and survives running out of descriptors."""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+import resource
+import time
+from _socket import socket as RawSocket
+from collections.abc import Callable
+from socket import AF_INET, AF_INET6, IPPROTO_TCP, TCP_NODELAY
+from socket import socket as Socket
+from typing import Any
+
+from .endpoint import Endpoint
+
+log = logging.getLogger("ringway.ws_server.listening")
+
+READ = 1
+ACCEPTS = 64  # per wake-up, so that a flood of connects leaves room for those who are in
+PAUSE_S = 0.25
+LOG_EVERY_S = 10.0
+SPARE_DESCRIPTORS = 64  # for Redis, ZooKeeper, logs, HTTP requests
+_EXHAUSTED = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
+
+
+class Listening:
+    """Calls `on_client(socket, peer)` with each accepted socket, non-blocking and without Nagle's delay."""
+
+    def __init__(self, listener: Socket, endpoint: Endpoint, on_client: Callable[[RawSocket, str], None]) -> None:
+        self._listener = listener
+        self._endpoint = endpoint
+        self._on_client = on_client
+        # The plain descriptor: a socket object per client, only to take it apart again, costs as much as the accept.
+        raw: Any = getattr(listener, "_sock", listener)
+        self._accept: Callable[[], tuple[int, Any]] = raw._accept
+        self._watcher: Any = None
+        self._reserve = -1
+        self._logged_at = float("-inf")
+
+    def start(self) -> None:
+        """Accept from now on. The listener must be bound and listening."""
+        if self._listener.family in (AF_INET, AF_INET6):
+            self._listener.setsockopt(IPPROTO_TCP, TCP_NODELAY, 1)  # accepted sockets inherit it
+        self._listener.setblocking(False)
+        self._reserve = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+        self._check_descriptors()
+        self._watcher = self._endpoint.loop.io(self._listener.fileno(), READ)
+        self._watcher.start(self._on_acceptable)
+
+    def stop(self) -> None:
+        """Close the listening socket, so that new clients go elsewhere at once. May be called twice."""
+        if self._watcher is not None:
+            self._watcher.stop()
+            self._watcher.close()
+            self._watcher = None
+            os.close(self._reserve)
+        self._listener.close()
+
+    def on_due(self, now: float) -> None:
+        """The heartbeat's call after a pause."""
+        if self._watcher is not None:
+            self._watcher.start(self._on_acceptable)
+
+    def _on_acceptable(self) -> None:
+        for _ in range(ACCEPTS):
+            try:
+                descriptor, address = self._accept()
+            except (BlockingIOError, InterruptedError):
+                return
+            except OSError as error:
+                self._failed(error)
+                return
+            sock = RawSocket(self._listener.family, self._listener.type, self._listener.proto, descriptor)
+            sock.setblocking(False)
+            self._on_client(sock, f"{address[0]}:{address[1]}" if isinstance(address, tuple) else "unix:0")
+            if self._watcher is None:
+                return
+
+    def _failed(self, error: OSError) -> None:
+        """Out of descriptors: shed one client with the reserve, pause, and go on when others have left."""
+        counters = self._endpoint.counters
+        name = errno.errorcode.get(error.errno or 0, "unknown")
+        counters.accept_errors[name] += 1
+        if time.monotonic() - self._logged_at > LOG_EVERY_S:
+            self._logged_at = time.monotonic()
+            log.error("accept failed (%s): %s; %d connections are open", name, error, counters.open)
+        if error.errno in _EXHAUSTED:
+            self._shed_one()
+            self._watcher.stop()
+            self._endpoint.heartbeat.schedule(self, PAUSE_S)
+
+    def _shed_one(self) -> None:
+        """A client in the backlog would wait for an answer that cannot come: close it, so that it tries elsewhere."""
+        os.close(self._reserve)
+        try:
+            descriptor, _ = self._accept()
+            os.close(descriptor)
+        except OSError as error:
+            log.debug("nothing to shed: %s", error)
+        self._reserve = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+
+    def _check_descriptors(self) -> None:
+        allowed, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+        wanted = self._endpoint.limits.connections + SPARE_DESCRIPTORS
+        if allowed != resource.RLIM_INFINITY and allowed < wanted:
+            log.warning("ulimit -n is %d, the connection limit needs %d; accepting pauses before it", allowed, wanted)
