@@ -52,7 +52,7 @@ class Dispatch:
             session.conn.close(CloseCode.RATE_LIMITED, reason_text(5000), "rate limit")
             return
         text = self._hooks.text
-        if text is not None and self._hooks.run("text", session, text, session, payload) == (True, True):
+        if text is not None and self._hooks.run("text", session, text, session, payload)[1] is True:
             return
         try:
             frame = parse_client_frame(payload)

@@ -76,7 +76,7 @@ class Hooks:
         """Ask the authorize handler, which may block; without one everything is allowed."""
         if self.authorize is None:
             return True
-        return self.run("authorize", session, self.authorize, session, action, target) == (True, True)
+        return self.run("authorize", session, self.authorize, session, action, target)[1] is True
 
 
 class Mailbox:

@@ -89,7 +89,7 @@ class Subscriber:
                 with redis_errors():
                     self._session()
             except Unavailable as error:
-                log.warning("subscriptions lost: %s", error)
+                log.log(logging.WARNING if self._announced else logging.INFO, "subscriptions lost: %s", error)
                 self._link.lost(error)
             except Exception:
                 log.exception("the subscriber failed; connecting again")
