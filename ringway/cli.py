@@ -136,6 +136,27 @@ def drain(node_id: str, lookup: Sequence[str], api_key: str | None) -> None:
 
 
 @cli.command()
+@click.argument("node_id", metavar="NODE")
+@lookup_option
+@api_key_option
+def rebalance(node_id: str, lookup: Sequence[str], api_key: str | None) -> None:
+    """Have NODE move the sessions it does not own; for clusters whose joins move nobody (--policy none)."""
+    operator.order(operator.LookupApi(lookup, api_key), node_id, "rebalance")
+    click.echo(f"{node_id} moves the sessions that other nodes own")
+
+
+@cli.command()
+@click.argument("uid")
+@lookup_option
+@api_key_option
+@switch("--sign-out", help="For good: the user's clients do not come back by themselves.")
+def close(uid: str, lookup: Sequence[str], api_key: str | None, sign_out: bool) -> None:
+    """Close all sessions of UID; its clients ask for a route again."""
+    operator.LookupApi(lookup, api_key).call("POST", "/close", json={"uid": uid, "sign_out": sign_out})
+    click.echo(f"all sessions of {uid} are {'signed out' if sign_out else 'told to reconnect'}")
+
+
+@cli.command()
 @click.argument("uid")
 @click.argument("text")
 @lookup_option

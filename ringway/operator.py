@@ -158,7 +158,7 @@ def watch(api: LookupApi, document: dict[str, Any]) -> Iterator[str]:
 
 def drain(api: LookupApi, node_id: str) -> Iterator[str]:
     """Ask for the drain, then say how many sessions are left until the node is gone."""
-    said = api.call("POST", f"/nodes/{quote(node_id, safe='')}/drain")
+    said = order(api, node_id, "drain")
     yield f"{node_id} was {said['was']} and is draining"
     left = None
     while (node := _node(api, node_id)) is not None:
@@ -167,6 +167,11 @@ def drain(api: LookupApi, node_id: str) -> Iterator[str]:
             yield f"{time.strftime('%H:%M:%S')} {node_id} {node['state']}, {left} sessions left"
         time.sleep(POLL_S)
     yield f"{node_id} has left the ring"
+
+
+def order(api: LookupApi, node_id: str, what: str) -> dict[str, Any]:
+    """An order to one node: drain or rebalance. Raises LookupFailed, for an unknown node too."""
+    return api.call("POST", f"/nodes/{quote(node_id, safe='')}/{what}")
 
 
 def _node(api: LookupApi, node_id: str) -> dict[str, Any] | None:

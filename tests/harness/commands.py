@@ -13,7 +13,7 @@ import sys
 from pathlib import Path
 
 SERVICES = ("node", "lookup")
-TOOLS = ("dev", "route", "ring", "preview", "drain", "send", "listen", "doctor")
+TOOLS = ("dev", "route", "ring", "preview", "drain", "rebalance", "close", "send", "listen", "doctor")
 OPERATIONS = Path(__file__).parent.parent.parent / "docs" / "operations.md"
 
 
