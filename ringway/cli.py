@@ -145,6 +145,15 @@ def rebalance(node_id: str, lookup: Sequence[str], api_key: str | None) -> None:
     click.echo(f"{node_id} moves the sessions that other nodes own")
 
 
+@cli.command(name="accept-losses")
+@lookup_option
+@api_key_option
+def accept_losses(lookup: Sequence[str], api_key: str | None) -> None:
+    """Every missing node is dead: overrule the mass-loss guard, which holds them in the ring."""
+    operator.LookupApi(lookup, api_key).call("POST", "/ring/accept-losses")
+    click.echo("the nodes that are missing now leave the ring")
+
+
 @cli.command()
 @click.argument("uid")
 @lookup_option

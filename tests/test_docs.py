@@ -68,3 +68,10 @@ def test_the_table_of_metrics_is_that_of_the_services(zookeeper: str, redis_url:
     assert text == with_metrics(text, nodes)
     named = set(re.findall(r"`(ringway_(?:lookup|node)_\w+)`", text))
     assert named <= nodes.keys() | lookup_metrics().keys()
+
+
+def test_the_http_api_has_every_endpoint_and_no_other() -> None:
+    sources = [path.read_text() for path in sorted((ROOT / "lookup_service").glob("*.py"))]
+    found = [pair for text in sources for pair in re.findall(r'@part\.(get|post)\("([^"]+)"\)', text)]
+    told = re.findall(r"`(GET|POST) (/[^?` ]*)", (ROOT / "docs" / "http-api.md").read_text())
+    assert {(method.upper(), path) for method, path in found} == set(told)

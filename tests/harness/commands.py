@@ -13,7 +13,7 @@ import sys
 from pathlib import Path
 
 SERVICES = ("node", "lookup")
-TOOLS = ("dev", "route", "ring", "preview", "drain", "rebalance", "close", "send", "listen", "doctor")
+TOOLS = ("dev", "route", "ring", "preview", "drain", "rebalance", "accept-losses", "close", "send", "listen", "doctor")
 OPERATIONS = Path(__file__).parent.parent.parent / "docs" / "operations.md"
 
 
@@ -59,7 +59,7 @@ def option_table(command: str) -> str:
 
 def with_tables(document: str) -> str:
     """The document with each `<!-- options: command -->` table as the command has it now."""
-    pattern = r"(<!-- options: (\w+) -->\n).*?(<!-- end -->)"
+    pattern = r"(<!-- options: ([\w-]+) -->\n).*?(<!-- end -->)"
     return re.sub(pattern, lambda m: f"{m[1]}{option_table(m[2])}\n{m[3]}", document, flags=re.DOTALL)
 
 
