@@ -82,30 +82,27 @@ def settled(lookup: str, nodes: set[str]) -> Version:
     raise TimeoutError("the ring is not complete after 20 s")
 
 
-# A send frame of the protocol around the bytes that the other servers get bare.
-ECHO = ("--swallow", "1", "--prefix", '{"t":"send","id":"1","to":"me","body":"', "--suffix", '"}')
 TICKETS = {"handshake": 150_000, "idle": 18_000, "pings": 10_000, "fanout": 5_000}
 
 
 @dataclass(frozen=True)
 class RingwayPeer:
-    """One node with its session layer; `text` echoes through the raw text callback, else through `on_message`."""
+    """One node; behind each connection a full session: ticket, registry, inbox, resume ticket."""
 
     name: str = "ringway"
     subjects: frozenset[str] = EVERY_SUBJECT
-    load: tuple[str, ...] = ECHO
 
     @contextmanager
     def running(self, kind: str) -> Iterator[Running]:
-        env = {"RINGWAY_APP": "bench.node_app:setup", "RINGWAY_QUEUE_BYTES": str(64 << 20)}
+        app = "fanout" if kind == "fanout" else "echo"
+        env = {"RINGWAY_APP": f"bench.node_app:{app}", "RINGWAY_QUEUE_BYTES": str(64 << 20)}
         if kind == "tls":
             env["RINGWAY_TLS_CERT"], env["RINGWAY_TLS_KEY"] = certificate()
         with cluster({}, {"n1": env}) as bench:
             child, port = bench.nodes["n1"]
             psutil.Process(child.pid).cpu_affinity([int(SERVER_CORE)])
-            count = TICKETS.get(kind, 1_000)
-            paths = bench.paths(((f"u{i}", "n1") for i in range(count)), WORK / "paths")
-            yield Running(child.pid, port, (*self.load, "--paths", str(paths)))
+            paths = bench.paths(((f"u{i}", "n1") for i in range(TICKETS.get(kind, 1_000))), WORK / "paths")
+            yield Running(child.pid, port, ("--swallow", "1", "--paths", str(paths)))
 
 
 RINGWAY = RingwayPeer()
