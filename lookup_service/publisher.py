@@ -28,7 +28,7 @@ from ringway.zookeeper.nodes_view import NodesView
 from ringway.zookeeper.probe import Probe, livez
 from ringway.zookeeper.ring_document import Election, Fenced
 from ringway.zookeeper.runtime import Loop
-from ringway.zookeeper.version_rules import is_lost, newest, next_version
+from ringway.zookeeper.version_rules import is_lost, newest, next_version, wait_s
 
 from .probing import Probing
 from .ring_copy import Mirror, RingCopy
@@ -206,6 +206,8 @@ class Publisher:
             return 0.0
         known = newest(self._newest_known(), standing)
         assert known is not None  # it would not be doubtful
+        if (wait := wait_s(known, self._wall())) > 0.0:
+            return wait
         if is_lost(known, standing):
             self.alarms["lost"] += 1
             log.error("ALARM: ZooKeeper has %s, but %s was published: publishing its members again",

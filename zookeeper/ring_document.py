@@ -222,7 +222,11 @@ class Election:
             return  # an answer that was lost: it is there
 
     def _oldest(self, names: set[str]) -> str | None:
-        """The candidate whose znode was created first; there are as many candidates as lookup processes."""
+        """The candidate whose znode was created first; there are as many candidates as lookup processes.
+
+        A znode named after another session than its own is no candidacy: its maker's session changed while it entered.
+        """
         stats = self._zk.get_many([f"{self._path}/{name}" for name in names], [None] * len(names))
-        born = {name: found[1].czxid for name, found in zip(names, stats, strict=True) if found is not None}
+        found = [(name, answer[1]) for name, answer in zip(names, stats, strict=True) if answer is not None]
+        born = {name: stat.czxid for name, stat in found if session_name(stat.ephemeralOwner) == name}
         return min(born, key=born.__getitem__, default=None)

@@ -10,6 +10,8 @@ from __future__ import annotations
 
 from ringway.core.members import RingDocument, Version
 
+PATIENCE_S = 5.0
+
 
 def newest(*documents: RingDocument | None) -> RingDocument | None:
     """The document with the highest (gen, epoch); the first of them where several have it."""
@@ -23,6 +25,15 @@ def is_lost(known: RingDocument | None, standing: RingDocument | None) -> bool:
     if standing is None or standing.version < known.version:
         return True
     return standing.version == known.version and standing.checksum != known.checksum
+
+
+def wait_s(last: RingDocument, wall_s: float) -> float:
+    """Seconds until the clock is past the last gen, so that a new one can be told from any that others may give out.
+
+    0.0 where it is, or where it is so far behind that one of the clocks must be wrong.
+    """
+    ahead = last.gen + 1 - wall_s
+    return ahead if 0.0 < ahead <= PATIENCE_S else 0.0
 
 
 def next_version(

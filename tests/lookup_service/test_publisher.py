@@ -62,6 +62,7 @@ class World:
         self.address, self._stack = address, stack
         self.cluster = new_cluster()
         self.mirror = FakeMirror()
+        self.wall = WALL + 0.5
         self.alive: set[str] = set()
         self.probed: list[str] = []
         self.seen: list[RingDocument] = []
@@ -81,7 +82,7 @@ class World:
     ) -> Publisher:  # fmt: skip
         publisher = Publisher(
             zk or self.session(), self.mirror, KEYS, hashing(alg, key), options,
-            probe=self._probe, memory=memory, wall=lambda: WALL + 0.5,
+            probe=self._probe, memory=memory, wall=lambda: self.wall,
         )  # fmt: skip
         publisher.start()
         self._stack.callback(publisher.stop)
@@ -252,6 +253,7 @@ def test_a_wipe_moves_nobody_and_numbers_never_go_back(world: World) -> None:
     publisher = world.publisher()
     world.node("a")
     before = world.wait_ring("a")
+    world.wall += 1.0
     world.witness.delete(world.witness.path("ring"))
     wait_until(lambda: len(world.seen) == 2)
     after = world.seen[-1]
@@ -268,6 +270,7 @@ def test_a_wiped_server_gets_its_ring_again_and_no_node_is_taken_out_meanwhile()
             world.node(name)
         before = world.wait_ring("a", "b")
         world.alive = {"a", "b"}
+        world.wall += 1.0
         server.wipe()
         wait_until(lambda: world.seen[-1].version > before.version, 20.0)
         wait_until(lambda: all(node.registered and node._zk.connected for node in world.nodes.values()), 20.0)
@@ -293,6 +296,7 @@ def test_a_restored_older_ring_is_replaced_by_the_newest_known(world: World) -> 
     old = world.wait_ring("a")
     world.node("b")
     before = world.wait_ring("a", "b")
+    world.wall += 1.0
     world.put(old.to_bytes())
     wait_until(lambda: world.seen[-1].version > before.version)
     assert world.seen[-1].members == before.members
@@ -308,6 +312,20 @@ def test_a_ring_that_nobody_vouches_for_is_numbered_anew_and_moves_nobody(world:
     wait_until(lambda: world.seen[-1:] != [backup] and world.seen)
     assert (world.seen[-1].version, world.seen[-1].members) == (Version(WALL, 6), backup.members)
     assert publisher.alarms["lost"] == 0
+
+
+def test_a_new_gen_waits_until_the_clock_has_passed_the_last_one(world: World) -> None:
+    """Else two histories, neither of which knows of the other, could get the same gen."""
+    world.publisher()
+    world.node("a")
+    before = world.wait_ring("a")
+    world.witness.delete(world.witness.path("ring"))
+    world.node("b")
+    wait_until(lambda: world.witness.exists(world.witness.path("ring")))
+    assert world.standing() == b""
+    world.wall += 1.0
+    wait_until(lambda: world.seen[-1].version > before.version)
+    assert world.seen[-1].version == Version(WALL + 1, 2)
 
 
 def test_a_clock_that_is_behind_does_not_make_numbers_go_back(world: World) -> None:
@@ -339,6 +357,7 @@ def test_what_stands_there_and_is_not_ours_is_replaced_with_an_alarm(
     publisher = world.publisher()
     world.node("a")
     before = world.wait_ring("a")
+    world.wall += 1.0
     world.put(bad(before))
     wait_until(lambda: world.seen[-1].version > before.version)
     assert world.seen[-1].members == before.members

@@ -180,6 +180,14 @@ def test_the_oldest_candidate_is_elected_and_the_next_follows(zookeeper: str) ->
         assert [c.campaign(nothing) for c in candidates] == [False, True, False]  # the first is last in line now
 
 
+def test_a_candidacy_under_the_name_of_another_session_does_not_count(zookeeper: str) -> None:
+    """The session changed between looking and creating: without this nobody would be elected while it lives."""
+    with session(zookeeper) as zk:
+        zk.ensure_path(zk.path("leader"))
+        zk.create(zk.path("leader", session_name(12345)), ephemeral=True)
+        assert Election(zk).campaign(nothing)
+
+
 def test_publish_follows_the_version_that_was_read(zookeeper: str) -> None:
     with session(zookeeper) as zk:
         election = Election(zk)
