@@ -15,6 +15,8 @@ from typing import Any, Generic, Protocol, TypeVar
 log = logging.getLogger("ringway.ws_server.heartbeat")
 
 TICK_S = 0.1
+STALL_S = 1.0  # a beat that comes so much late: the process was stopped, or something blocked the loop
+CATCH_UP_S = 1.0  # after that nothing fires for so long
 
 T = TypeVar("T")
 
@@ -72,15 +74,20 @@ class Timed(Protocol):
 
 
 class Heartbeat:
-    """The wheel on a gevent loop. Callbacks run in the hub and must not block."""
+    """The wheel on a gevent loop. Callbacks run in the hub and must not block.
 
-    __slots__ = ("_clock", "_running", "_timer", "_wheel")
+    After a stall what clients sent meanwhile, their pongs too, is still unread in the sockets, and libev calls timers
+    first: so all deadlines wait a moment, or a node that thaws would close sessions that are well.
+    """
+
+    __slots__ = ("_beaten_at", "_clock", "_quiet_until", "_running", "_timer", "_wheel")
 
     def __init__(self, loop: Any, *, clock: Callable[[], float] = time.monotonic, tick_s: float = TICK_S) -> None:
         self._clock = clock
         self._wheel: TimerWheel[Timed] = TimerWheel(clock(), tick_s=tick_s)
         self._timer = loop.timer(tick_s, tick_s)
         self._running = False
+        self._beaten_at = self._quiet_until = 0.0
 
     def __len__(self) -> int:
         return len(self._wheel)
@@ -91,6 +98,7 @@ class Heartbeat:
         if not self._running:
             self._wheel.advance(now)  # empty: only moves its hand to now
             self._running = True
+            self._beaten_at = now
             self._timer.start(self._beat)
         return self._wheel.add(item, now + delay_s)
 
@@ -104,6 +112,11 @@ class Heartbeat:
 
     def _beat(self) -> None:
         now = self._clock()
+        if now - self._beaten_at > STALL_S:
+            self._quiet_until = now + CATCH_UP_S
+        self._beaten_at = now
+        if now < self._quiet_until:
+            return
         for item in self._wheel.advance(now):
             try:
                 item.on_due(now)

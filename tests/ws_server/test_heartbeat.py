@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from contextlib import suppress
 from random import Random
 
@@ -9,7 +10,7 @@ import gevent
 import pytest
 
 from ringway.ws_server.endpoint import Limits
-from ringway.ws_server.heartbeat import Heartbeat, TimerWheel
+from ringway.ws_server.heartbeat import STALL_S, Heartbeat, TimerWheel
 from tests.ws_server.frames import CLOSE, PING, PONG, TEXT, close_frame, frame
 from tests.ws_server.serving import Port, serving, until
 
@@ -170,6 +171,19 @@ def test_a_paused_connection_is_not_closed_for_a_pong_that_nobody_reads() -> Non
         port.handler.opened[0].resume()
         client.text("still here")
         until(lambda: port.handler.received)
+
+
+def test_pongs_that_came_while_the_node_was_frozen_count() -> None:
+    with serving(limits=QUICK) as port:
+        client = port.connect()
+        assert client.read() == (PING, b"")
+        client.send(frame(PONG))
+        time.sleep(STALL_S + 0.3)  # the loop itself is held up, as SIGSTOP does
+        with gevent.Timeout(5.0):
+            assert client.read() == (PING, b"")
+            client.send(frame(PONG))
+        assert port.handler.closed == []
+        client.goodbye()
 
 
 def test_idle_clients_leave_with_1001_and_talking_ones_stay() -> None:
