@@ -20,6 +20,8 @@ from .services import Services
 
 log = logging.getLogger(__name__)
 
+STOP_S = 2.0  # for requests in flight
+
 
 def load(config: LookupConfig, end: Connection) -> Wsgi:
     """Start the parts and give the callable. `end` becomes readable when the parent stops or is gone."""
@@ -46,3 +48,6 @@ def _follow_parent(end: Connection, services: Services) -> None:
     wait([end])
     services.stop()
     os.kill(os.getpid(), signal.SIGTERM)
+    # A worker that has only just begun still has the parent's handler, which does nothing here: it goes without a word.
+    threading.Event().wait(STOP_S)
+    os._exit(0)
