@@ -123,26 +123,23 @@ class Dispatch:
         return settle
 
     def _publish(self, session: Session, publish: Publish) -> None:
+        if self._hooks.authorize is not None:  # after the joins that are being authorized
+            self._later(session, self._judge_publish, session, publish)
+        else:
+            self._judge_publish(session, publish)
+
+    def _judge_publish(self, session: Session, publish: Publish) -> None:
         if self._publish_roles:
             allowed, rule = not self._publish_roles.isdisjoint(session.roles), f"needs a role: {self._roles_text}"
         else:
             allowed, rule = publish.group in (session.groups or ()), "is for its members; join first"
         if not allowed:
             self._refuse(session, "forbidden", f"publishing to {publish.group!r} {rule}", id=publish.id)
-        elif self._hooks.authorize is not None:
-            self._later(session, self._authorized_publish, session, publish)
-        else:
-            self._publish_now(session, publish)
-
-    def _authorized_publish(self, session: Session, publish: Publish) -> None:
-        if self._hooks.allows(session, "publish", publish.group):
-            self._publish_now(session, publish)
-        else:
+        elif not self._hooks.allows(session, "publish", publish.group):
             self._refuse(session, "forbidden", f"you may not publish to {publish.group!r}", id=publish.id)
-
-    def _publish_now(self, session: Session, publish: Publish) -> None:
-        settle = self._settle(session, publish.id)
-        self._delivery.publish(session.uid, publish.id, publish.group, orjson.dumps(publish.body), settle)
+        else:
+            settle = self._settle(session, publish.id)
+            self._delivery.publish(session.uid, publish.id, publish.group, orjson.dumps(publish.body), settle)
 
     def _join(self, session: Session, join: Join) -> None:
         if self._hooks.authorize is not None:

@@ -98,6 +98,14 @@ def test_the_authorize_handler_decides(chat: Nodes, roles: tuple[str, ...], allo
         assert answers[1]["group"] == "secret-room"
 
 
+def test_a_publish_right_after_its_join_is_judged_after_it(chat: Nodes) -> None:
+    """As a client says them on each new connection: the join first, then what still waits for its ok."""
+    client = chat.join("app-returned", roles=("admin",))
+    client.send(t="join", group="secret-room")
+    client.send(t="publish", id="p1", group="secret-room", body=1)
+    assert client.wait("ok")["id"] == "p1"
+
+
 def test_online_and_offline_come_once_a_user_not_once_a_tab(chat: Nodes) -> None:
     uid = "app-presence"
     tabs = [chat.join(uid), chat.join(uid)]
