@@ -2,7 +2,7 @@
 
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
-.PHONY: demo test lint types bench soak clean
+.PHONY: demo test lint types bench chaos soak clean
 
 BIN := .venv/bin
 WORKERS ?= 2
@@ -26,6 +26,11 @@ types: .venv/.dev
 
 bench: .venv/.dev
 	$(BIN)/python -m bench
+
+# Traffic through every fault, and through three at random together, ten seeds; hours, not part of `make test`.
+chaos: .venv/.dev
+	.ci/install-servers
+	$(BIN)/python -m bench.chaos
 
 # Half an hour of random faults on a real ensemble; not part of `make test`.
 soak: .venv/.dev

@@ -40,6 +40,7 @@ NOT_HERE = {
     "make test": "it is what runs this test",
     "make bench": "it takes long; bench/ shows its results",
     "make soak": "it takes half an hour",
+    "make chaos": "it takes hours",
     "python -m tests.harness.commands": "it writes into the tree; test_docs.py compares",
 }
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
 
@@ -35,7 +35,7 @@ class Load:
 class Traffic:
     """`open()`, `talk()` as often as wanted, `settle()`, `verdict()`, `close()`."""
 
-    def __init__(self, lookups: Iterable[str], load: Load, *, token: str | None = None) -> None:
+    def __init__(self, lookups: Iterable[str], load: Load, *, token: Callable[[str], str] | None = None) -> None:
         self.load = load
         self._random = random.Random(load.seed)
         # A name of its own for each run: the logs of an earlier one must not be taken for this one's.
@@ -55,8 +55,11 @@ class Traffic:
                 memberships[uid].append(group)
         self.clients = {uid: self._client(tuple(lookups), uid, memberships[uid], token) for uid in self.uids}
 
-    def _client(self, lookups: tuple[str, ...], uid: str, groups: list[str], token: str | None) -> AsyncClient:
-        return AsyncClient(lookups, uid, groups=groups, token=token, on_message=partial(self._on_message, uid),
+    def _client(
+        self, lookups: tuple[str, ...], uid: str, groups: list[str], token: Callable[[str], str] | None
+    ) -> AsyncClient:
+        mine = partial(token, uid) if token else None
+        return AsyncClient(lookups, uid, groups=groups, token=mine, on_message=partial(self._on_message, uid),
                            on_state=partial(self._on_state, uid), on_gap=partial(self._on_gap, uid))
 
     def _on_message(self, uid: str, message: Message) -> None:

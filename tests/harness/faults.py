@@ -54,7 +54,9 @@ class Rig:
 
     def publisher(self) -> LookupServer:
         """The lookup process that publishes the ring now."""
-        return wait_until(self._publisher, 30.0, "a publisher", ignore=(httpx.HTTPError,))
+        found = wait_until(self._publisher, 30.0, "a publisher", ignore=(httpx.HTTPError,))
+        assert found is not None
+        return found
 
     def _publisher(self) -> LookupServer | None:
         alive = [lookup for lookup in self.cluster.lookups if lookup.alive]
