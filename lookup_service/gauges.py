@@ -39,7 +39,8 @@ def _publisher(metrics: Metrics, status: PublisherStatus, reader_alarms: dict[st
     for (guard, action), count in status.decisions.items():
         metrics.guard_decisions.labels(guard, action).set(count)
     now = Counter((verdict.guard, verdict.action) for verdict in status.verdicts)
-    for guard, action in status.decisions:
+    metrics.guards_shown |= now.keys() | status.decisions.keys()
+    for guard, action in metrics.guards_shown:
         metrics.guards.labels(guard, action).set(now[guard, action])
     if status.elected:
         for state in ("joining", "active", "draining"):

@@ -46,6 +46,7 @@ class Metrics:
         self.redis = self._gauge("redis_connected", "1 while Redis answers.")
         self.publisher = self._gauge("publisher", "1 on the process that publishes the ring.")
         self.guards = self._gauge("publisher_guards", "Nodes a guard acts on now.", "guard", "action")
+        self.guards_shown: set[tuple[str, str]] = set()  # once shown, a guard that rests is shown as 0
         self.guard_decisions = self._gauge("publisher_decisions", "How often a guard acted.", "guard", "action")
         self.registered = self._gauge("registered_nodes", "Nodes in ZooKeeper, as the publisher sees them.", "state")
         self.alarms = self._gauge("ring_alarms", "Ring documents dropped and publications refused.", "part", "alarm")

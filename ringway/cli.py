@@ -5,6 +5,7 @@ because gevent's patching has to be the first thing their process does; here the
 from __future__ import annotations
 
 import json
+import logging
 import os
 import sys
 import time
@@ -17,8 +18,10 @@ import click
 from . import operator
 from .options import (
     CALLABLE,
+    FAULT,
     HOSTS,
     NAME,
+    NEW_FILE,
     PORT,
     REDIS_URL,
     SECRET,
@@ -26,9 +29,11 @@ from .options import (
     cluster_option,
     count,
     keys_option,
+    number,
     option,
     switch,
     urls,
+    zookeeper_tls_options,
 )
 from .servers import require_server_extra
 
@@ -188,7 +193,33 @@ def listen(uid: str, lookup: Sequence[str]) -> None:
 
 @cli.command()
 @lookup_option
+@option("--sessions", type=count(1, 100_000), default="2000", help="Clients, each a user of its own.")
+@option("--user-rate", type=number(0, 100_000), default="1000", help="Messages a second to users.")
+@option("--group-rate", type=number(0, 100_000), default="200", help="Messages a second to groups.")
+@option("--seconds", type=number(1, 86_400, "seconds"), default="60", help="How long messages are sent.")
+@option("--settle", type=number(1, 3600, "seconds"), default="60", help="For what is owed to arrive after that.")
+@option("--seed", type=count(0, 2**31), default="1", help="Decides who talks to whom, and when faults strike.")
+@option("--fault", "faults", type=FAULT, help="A shell command that breaks something; may be repeated.",
+        multiple=True, default=(), show_default=False)
+@option("--report", type=NEW_FILE, default=None, help="HTML page to write, with plots.")
+@option("--token", type=CALLABLE, default=None, help="Called with a uid; gives its bearer token for the lookup.")
+def chaos(lookup: Sequence[str], **values: Any) -> int:
+    """Traffic with books on a staging cluster, and your own faults. Exit code 1 if a message was lost, doubled or
+    out of order and nobody was told."""
+    from .chaos import command
+
+    load = command.Load(values["sessions"], values["user_rate"], values["group_rate"], seed=values["seed"])
+    return command.main(
+        command.Options(lookup, load, values["seconds"], values["faults"], values["settle"], values["report"],
+                        values["token"]),
+        click.echo,
+    )
+
+
+@cli.command()
+@lookup_option
 @option("--zookeeper", type=HOSTS, default=None, help="Look into ZooKeeper too.")
+@zookeeper_tls_options
 @option("--redis", type=REDIS_URL, default=None, help="Look into Redis too.")
 @cluster_option
 @keys_option
@@ -196,6 +227,7 @@ def doctor(lookup: Sequence[str], **servers: Any) -> int:
     """Which ring does each part see? Exit code 1 if they disagree."""
     from . import doctor as examination
 
+    logging.disable()  # the report says what cannot be reached
     if servers["zookeeper"] or servers["redis"]:
         require_server_extra()
     views = examination.examine(examination.Servers(lookup, **servers))

@@ -5,8 +5,11 @@ ZooKeeper's document is what counts, for it has the one fenced writer; without i
 
 from __future__ import annotations
 
+import re
+import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import httpx
@@ -14,20 +17,27 @@ import httpx
 from .core.errors import DocumentError, InvalidInput, Unavailable
 from .core.keys import KeyRing
 from .core.members import NodeRecord, RingDocument, Version
-from .operator import TIMEOUT_S, table
+from .operator import table
 
 if TYPE_CHECKING:
     from .zookeeper.client import ZooKeeper
 
+TIMEOUT_S = 3.0  # for each part; one that is frozen answers never
+SETTLE_S = 1.5  # a ring that is just being passed on is no disagreement: who differs must differ for so long
+
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """What one part sees. `problem` says why there is no version, or what else is wrong with the part."""
+    """What one part sees. `problem` says why there is no version, or what else is wrong with the part.
+
+    `dropped`: the ring documents that it refused since its start, by cause; that explains why it is behind.
+    """
 
     part: str
     version: Version | None = None
     checksum: str = ""
     problem: str = ""
+    dropped: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,13 +64,24 @@ def _age(view: View) -> Version:
 
 def _compare(view: View, truth: View) -> Finding | None:
     if view.version == truth.version:
-        if view.checksum == truth.checksum:
+        if _same(view.checksum, truth.checksum):
             return None
         what = f"ring {_dotted(view)} as {truth.part}, but other members (checksum {view.checksum[:12]})"
         return Finding(view.part, f"ALARM: the same {what}")
     if _age(view) < _age(truth):
-        return Finding(view.part, f"is behind: ring {_dotted(view)}, {truth.part} has {_dotted(truth)}")
+        why = f"; {_why(view.dropped)}" if view.dropped else ""
+        return Finding(view.part, f"is behind: ring {_dotted(view)}, {truth.part} has {_dotted(truth)}{why}")
     return Finding(view.part, f"is ahead of {truth.part}: ring {_dotted(view)}; was ZooKeeper wiped or restored?")
+
+
+def _same(one: str, other: str) -> bool:
+    """Whether two checksums agree as far as both are known: metrics have only the beginning of it."""
+    digits = min(len(one), len(other))
+    return one[:digits] == other[:digits]
+
+
+def _why(dropped: str) -> str:
+    return f"it has dropped ring documents ({dropped}): does its RINGWAY_KEYS or RINGWAY_ALG differ from the others'?"
 
 
 def _dotted(view: View) -> str:
@@ -84,17 +105,30 @@ class Servers:
     redis: str | None
     cluster: str
     keys: KeyRing
+    zookeeper_ca: Path | None = None
+    zookeeper_cert: Path | None = None
+    zookeeper_key: Path | None = None
 
 
 def examine(servers: Servers) -> list[View]:
-    """Ask every part. The nodes are those that the answers name."""
+    """Ask every part; if any disagrees, ask all again a moment later, and that counts."""
+    views = _examine(servers)
+    if diagnose(views):
+        time.sleep(SETTLE_S)
+        views = _examine(servers)
+    return views
+
+
+def _examine(servers: Servers) -> list[View]:
+    """The nodes are those that the answers name."""
     nodes: dict[str, str] = {}
     views = []
     if servers.zookeeper:
         views.append(_zookeeper_view(servers.zookeeper, servers, nodes))
     if servers.redis:
         views.append(_redis_view(servers.redis, servers))
-    views += [_lookup_view(f"lookup {url}", url, nodes) for url in servers.lookups]
+    for url in servers.lookups:
+        views += _lookup_views(f"lookup {url}", url, nodes)
     return views + [_http_view(f"node {node_id}", f"{http}/readyz") for node_id, http in sorted(nodes.items())]
 
 
@@ -109,9 +143,11 @@ def _signed(part: str, data: bytes, keys: KeyRing) -> View:
 def _zookeeper_view(hosts: str, servers: Servers, nodes: dict[str, str]) -> View:
     from kazoo.exceptions import KazooException, NoNodeError
 
-    from .zookeeper.client import ZooKeeper
+    from .zookeeper.client import TlsOptions, ZooKeeper
 
-    zk = ZooKeeper(hosts, cluster=servers.cluster)
+    files = (servers.zookeeper_ca, servers.zookeeper_cert, servers.zookeeper_key)
+    ca, cert, key = (str(file) if file else None for file in files)
+    zk = ZooKeeper(hosts, cluster=servers.cluster, tls=TlsOptions(ca, cert, key) if ca else None)
     try:
         if not zk.start(TIMEOUT_S):
             return View("zookeeper", problem=f"{hosts} cannot be reached")
@@ -147,13 +183,29 @@ def _redis_view(url: str, servers: Servers) -> View:
     return _signed("redis", data, servers.keys)
 
 
-def _lookup_view(part: str, url: str, nodes: dict[str, str]) -> View:
-    """A lookup's ring; the members' addresses go into `nodes`."""
-    answer = _get(f"{url}/ring")
+def _lookup_views(part: str, url: str, nodes: dict[str, str]) -> list[View]:
+    """A lookup's ring, and that of each of its processes that has another; the members' addresses go into `nodes`."""
+    answer, said = _get(f"{url}/ring"), _get(f"{url}/readyz")
     if isinstance(answer, str):
-        return View(part, problem=answer)
+        return [View(part, problem=answer)]
     nodes |= {member["id"]: member["http"] for member in answer.get("members", [])}
-    return _view(part, answer)
+    view = _view(part, answer | (said if isinstance(said, dict) else {}))
+    return [view, *(worker for worker in _workers(part, url) if worker.version != view.version)]
+
+
+def _workers(part: str, url: str) -> list[View]:
+    """What the metrics say of each process of a lookup: whoever answered `/ring` is only one of them."""
+    try:
+        text = httpx.get(f"{url}/metrics", timeout=TIMEOUT_S).text
+    except httpx.HTTPError:
+        return []
+    found = {name: dict(re.findall(rf'^ringway_lookup_ring_{name}{{pid="(\d+)"}} (\S+)$', text, re.MULTILINE))
+             for name in ("gen", "epoch", "checksum")}  # fmt: skip
+    return [
+        View(f"{part}, process {pid}", Version(int(float(gen)), int(float(found["epoch"][pid]))),
+             f"{int(float(found['checksum'][pid])):013x}")
+        for pid, gen in found["gen"].items() if float(gen)
+    ]  # fmt: skip
 
 
 def _http_view(part: str, url: str) -> View:
@@ -162,10 +214,14 @@ def _http_view(part: str, url: str) -> View:
 
 
 def _view(part: str, answer: Mapping[str, Any]) -> View:
+    dropped = ", ".join(f"{cause} {count}" for cause, count in sorted(answer.get("documents_dropped", {}).items()))
     if "epoch" not in answer:
-        return View(part, problem=str(answer.get("message") or "has no ring yet"))
-    problem = "cannot reach ZooKeeper: its ring is stale" if answer.get("stale") else ""
-    return View(part, Version(answer["gen"], answer["epoch"]), str(answer["checksum"]), problem)
+        problem = _why(dropped) if dropped else "has no ring yet"
+        return View(part, problem=f"has no ring: {problem}" if dropped else str(answer.get("message") or problem))
+    view = View(part, Version(answer["gen"], answer["epoch"]), str(answer["checksum"]), dropped=dropped)
+    problems = ["cannot reach ZooKeeper: its ring is stale"] if answer.get("stale") else []
+    problems += ["cannot reach Redis"] if answer.get("redis") is False else []
+    return replace(view, problem="; ".join(problems))
 
 
 def _get(url: str) -> dict[str, Any] | str:

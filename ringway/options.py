@@ -57,6 +57,12 @@ class Checked(ParamType):
             raise ConfigError(_name_of(param, ctx), self._show(value), error.rule) from None
 
 
+class CheckedLines(Checked):
+    """For options that may be repeated: the variable has one value a line."""
+
+    envvar_list_splitter = "\n"
+
+
 def _name_of(param: click.Parameter | None, ctx: click.Context | None) -> str:
     """The variable, and the flag too when that is where the value came from."""
     if param is None:
@@ -113,6 +119,20 @@ def _readable(value: str) -> Path:
     return path
 
 
+def _writable(value: str) -> Path:
+    path = Path(value)
+    if path.is_dir() or not path.absolute().parent.is_dir():
+        raise ValueError(value)
+    return path
+
+
+def _named_command(value: str) -> tuple[str, str]:
+    name, equals, command = (part.strip() for part in value.partition("="))
+    if not equals or not name or not command:
+        raise ValueError(value)
+    return name, command
+
+
 def number(low: float, high: float, unit: str = "") -> Checked:
     """A real number within bounds; `unit` is shown in the rule."""
 
@@ -157,6 +177,8 @@ REDIS_URL = Checked(
 )
 CALLABLE = Checked("module:callable", "must be module:callable", _matching(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*"))
 FILE = Checked("file", "must be a file that can be read", _readable)
+NEW_FILE = Checked("file", "must be a file in a folder that exists", _writable)
+FAULT = CheckedLines("name=command", "must be name=command, the command for a shell", _named_command)
 SECRET = Checked("secret", "must not be empty", _matching(r"(?s).+"), show=_masked)
 KEYS = Checked("kid:secret,...", "must be kid:secret, several separated by commas", KeyRing.parse, show=_masked)
 
@@ -228,6 +250,13 @@ _COMMON = {
     "log_level": option("--log-level", type=choice(*LOG_LEVELS), default="info", help="Least level that is logged."),
 }
 cluster_option, keys_option = _COMMON["cluster"], _COMMON["keys"]
+
+
+def zookeeper_tls_options(command: F) -> F:
+    """Add the three options of TLS to ZooKeeper."""
+    for name in ("zookeeper_key", "zookeeper_cert", "zookeeper_ca"):
+        command = _COMMON[name](command)
+    return command
 
 
 def common_options(command: F) -> F:

@@ -16,6 +16,8 @@ from ringway.core.members import State
 if TYPE_CHECKING:
     from .parts import Parts
 
+CHECKSUM_DIGITS = 13  # of the hexadecimal checksum: 52 bits, which a float holds exactly
+
 
 class NodeCollector(Collector):
     """Reads the node's counters at scrape time."""
@@ -53,6 +55,8 @@ class NodeCollector(Collector):
         view = node.history.current
         yield _gauge("ring_gen", "History of the ring document.", view.version.gen if view else 0)
         yield _gauge("ring_epoch", "Number of the ring document.", view.version.epoch if view else 0)
+        digits = int(view.document.checksum[:CHECKSUM_DIGITS], 16) if view else 0
+        yield _gauge("ring_checksum", "First 52 bits of the checksum of the ring in use, as lookups have it.", digits)
         checksum = Counter({(view.document.checksum[:16],): 1}) if view else Counter[tuple[str]]()
         yield _labelled("ring_checksum_info", "Checksum of the ring document.", ("checksum",), checksum, gauge=True)
         away = node.zk.disconnected_for(time.monotonic())

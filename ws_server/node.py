@@ -134,11 +134,17 @@ class NodeServer(Parts):
         return view is not None and self.id in view.ring.weights
 
     def _become_active(self) -> None:
-        """Active once Redis is subscribed to: before that, messages for users here would be late."""
+        """Active once Redis is subscribed to: before that, messages for users here would be late.
+
+        And not while the ring cannot be read, which another key does: tickets could not be read either, and users
+        would be sent here to be refused for good.
+        """
         while not self.subscriber.connected:
             gevent.sleep(0.02)
         if self.history.current is None and not self.zk.connected:
             self.rings.read_mirror()
+        while self.rings.blind:
+            gevent.sleep(0.05)
         if self.state is State.JOINING:
             self.state = State.ACTIVE
             self._set_state(State.ACTIVE)

@@ -33,6 +33,11 @@ class Rings:
         """Documents dropped, by cause, from either source."""
         return self._reader.alarms + self._refused
 
+    @property
+    def blind(self) -> bool:
+        """Whether there is a ring that this node cannot read, or it has not looked yet."""
+        return self._history.current is None and self._reader.blind
+
     def start(self) -> None:
         self._reader.start()
 

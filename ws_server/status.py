@@ -34,4 +34,5 @@ def readiness(node: Parts) -> dict[str, Any]:
     ring = view.version._asdict() | {"checksum": view.document.checksum} if view else {}
     here = {"node": node.id, "state": node.state.value, "sessions": node.sessions.count}
     outside = {"zookeeper": node.zk.connected, "stale": not node.zk.connected, "redis": node.link.up}
-    return {"ready": not problems, "problems": problems, **here, **ring, **outside}
+    return {"ready": not problems, "problems": problems, **here, **ring, **outside,
+            "documents_dropped": dict(node.rings.alarms)}

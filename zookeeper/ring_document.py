@@ -39,7 +39,8 @@ class RingReader:
     It reads and watches again after every event, on every new connection and each 30 s, so the last state is seen
     even where an event was lost. What does not verify is dropped and counted in `alarms`: `forged`, `corrupt`,
     `conflict` (two documents of one number), `older` (ZooKeeper was restored from a backup; the publisher mends that),
-    `refused` where `on_document` raised another RingwayError.
+    `refused` where `on_document` raised another RingwayError. `blind` is True until a document was read that verifies,
+    or none was found.
 
     `on_document` is called for one document at a time, from the reader's task or that of a refresh.
     """
@@ -48,6 +49,7 @@ class RingReader:
         self.alarms: Counter[str] = Counter()
         self.document: RingDocument | None = None
         self.last_read: float | None = None
+        self.blind = True
         self._zk, self._keys, self._on_document = zk, keys, on_document
         self._path = zk.path("ring")
         self._seen: bytes | None = None
@@ -85,6 +87,7 @@ class RingReader:
             if data and data != self._seen:
                 self._take(data)
                 self._seen = data  # after: what failed for a passing reason is tried again
+            self.blind = bool(data) and self.document is None
 
     def _get(self) -> bytes:
         try:
@@ -140,13 +143,15 @@ class Election:
 
     Each candidate's znode is its own, so a transaction that checks it proves that the session which won still lives.
     A shared leader path would not do: a successor's znode there has version 0 too.
+
+    `term` is the name of the session that won; None while we are not elected.
     """
 
     def __init__(self, zk: ZooKeeper, info: bytes = b"{}") -> None:
         self._zk, self._info = zk, info
         self._path = zk.path("leader")
         self._ring = zk.path("ring")
-        self._mine: str | None = None
+        self.term: str | None = None
 
     def campaign(self, watch: Callable[..., object]) -> bool:
         """Stand for election, and tell whether we are elected. `watch` is called when that may have changed.
@@ -162,9 +167,9 @@ class Election:
         if mine not in names:
             self._enter(mine)
             names = self._candidates(watch)
-        # For publish: the session that won. By then there may be another, whose znode would prove nothing.
-        self._mine = mine if mine == self._oldest(names) else None
-        return self._mine is not None
+        # Publish goes by the session that won. By then there may be another, whose znode would prove nothing.
+        self.term = mine if mine == self._oldest(names) else None
+        return self.term is not None
 
     def publish(self, data: bytes, expected_version: int) -> None:
         """Write the ring document in one transaction with the proof that the session which won lives.
@@ -176,11 +181,11 @@ class Election:
             Fenced: refused; nothing was written.
             Unavailable: no answer. It may or may not have been written: read again before anything else.
         """
-        if self._mine is None:
+        if self.term is None:
             raise Fenced("this process is not elected")
 
         def build(transaction: Any) -> None:
-            transaction.check(f"{self._path}/{self._mine}", 0)
+            transaction.check(f"{self._path}/{self.term}", 0)
             transaction.set_data(self._ring, data, expected_version)
 
         try:

@@ -75,7 +75,7 @@ class Asked:
     """One lookup's answers to a prober."""
 
     answers: int = 0
-    failures: list[str] = field(default_factory=list)
+    failures: list[tuple[float, str]] = field(default_factory=list)  # when, monotonic, and what
     backwards: list[str] = field(default_factory=list)
     stale: list[float] = field(default_factory=list)  # when an answer said so, monotonic
     fresh: list[float] = field(default_factory=list)
@@ -87,7 +87,7 @@ class Asked:
         self.answers += 1
         self.slowest_s = max(self.slowest_s, took_s)
         if answer.status_code != 200:
-            self.failures.append(f"{time.monotonic():.2f} {answer.status_code} {answer.text[:200]}")
+            self.failures.append((time.monotonic(), f"{answer.status_code} {answer.text[:200]}"))
             return
         said = answer.json()
         (self.stale if said["stale"] else self.fresh).append(time.monotonic())
@@ -120,7 +120,9 @@ class Prober:
     @property
     def failures(self) -> list[str]:
         """Refusals, time-outs and answers from an older ring than the one before."""
-        return [f"{url}: {what}" for url, asked in self.asked.items() for what in asked.failures + asked.backwards]
+        wrong = [(url, what) for url, asked in self.asked.items() for _, what in asked.failures]
+        wrong += [(url, f"went back: {what}") for url, asked in self.asked.items() for what in asked.backwards]
+        return [f"{url}: {what}" for url, what in wrong]
 
     @property
     def answers(self) -> int:
@@ -135,6 +137,6 @@ class Prober:
                 try:
                     answer = http.get("/route", params={"uid": f"prober-{number % 97}"})
                 except httpx.HTTPError as error:
-                    asked.failures.append(f"{time.monotonic():.2f} {error!r}")
+                    asked.failures.append((time.monotonic(), repr(error)))
                     continue
                 asked.take(answer, time.monotonic() - since)

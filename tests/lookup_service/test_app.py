@@ -395,7 +395,8 @@ def test_health(client: FlaskClient, services: Services) -> None:
     ready = client.get("/readyz")
     version = str(services.rings.current().view.version)
     assert (ready.status_code, ready.json) == (
-        200, {"ready": True, "ring": version, "zookeeper": True, "redis": True, "stale": False},
+        200,
+        {"ready": True, "ring": version, "zookeeper": True, "redis": True, "documents_dropped": {}, "stale": False},
     )  # fmt: skip
 
 
