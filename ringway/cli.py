@@ -207,8 +207,9 @@ def chaos(lookup: Sequence[str], **values: Any) -> int:
     """Traffic with books on a staging cluster, and your own faults. Exit code 1 if a message was lost, doubled or
     out of order and nobody was told."""
     from .chaos import command
+    from .chaos.traffic import Load
 
-    load = command.Load(values["sessions"], values["user_rate"], values["group_rate"], seed=values["seed"])
+    load = Load(values["sessions"], values["user_rate"], values["group_rate"], seed=values["seed"])
     return command.main(
         command.Options(lookup, load, values["seconds"], values["faults"], values["settle"], values["report"],
                         values["token"]),
