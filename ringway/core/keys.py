@@ -26,7 +26,8 @@ class KeyRing:
 
     def __init__(self, secrets: Mapping[str, bytes]) -> None:
         self._secrets = dict(secrets)
-        self.active_kid = next(iter(self._secrets))
+        self.kids = tuple(self._secrets)
+        self.active_kid = self.kids[0]
         self.derive = lru_cache(maxsize=64)(self._derive)
 
     @classmethod

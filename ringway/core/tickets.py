@@ -1,16 +1,25 @@
 """Tickets: the lookup's signed word that this user may open a session on this node, now and once.
 
 JWT, HS256 (RFC 7519), signed with a key of the cluster's key ring and named by `kid`. A node verifies offline.
+
+A cluster's own tickets are signed and read here, without PyJWT: they all have one of a few headers, and a generic
+library takes ten times as long for them, which was a fifth of a node's handshake. The short way only ever says yes.
+Whatever it does not take (another header, another spelling of the signature, a claim that is missing) is PyJWT's to
+judge, so that there is one authority for what is refused, and why.
 """
 
 from __future__ import annotations
 
+import hmac
+from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Iterable
-from dataclasses import dataclass
+from functools import lru_cache
+from hashlib import sha256
 from secrets import token_urlsafe
-from typing import Any
+from typing import Any, NamedTuple
 
 import jwt
+import orjson
 
 from .errors import TicketExpired, TicketForeign, TicketForged, TicketMalformed, TicketReused
 from .keys import KeyRing
@@ -21,13 +30,13 @@ RESUME_TTL_S = 3600
 REASONS = frozenset({"route", "softdown", "move", "resume"})
 _PURPOSE = "ticket"
 _REQUIRED = ["sub", "aud", "gen", "epoch", "exp", "jti", "reason"]
+_CLAIMS = frozenset(_REQUIRED)
 # Time is checked here, against the caller's clock, so PyJWT must not look at its own.
 _OPTIONS: Any = {"verify_exp": False, "verify_aud": False, "verify_iat": False, "verify_nbf": False,
                  "require": _REQUIRED}
 
 
-@dataclass(frozen=True, slots=True)
-class Ticket:
+class Ticket(NamedTuple):
     """What a verified ticket says. `exp` is unix seconds; `version` the ring it was made from."""
 
     uid: str
@@ -64,7 +73,23 @@ def issue(
         "sub": uid, "aud": node, "gen": version.gen, "epoch": version.epoch,
         "exp": int(now + ttl_s), "jti": token_urlsafe(12), "roles": list(roles), "reason": reason,
     }
-    return jwt.encode(claims, keys.derive(_PURPOSE, kid), "HS256", {"kid": kid})
+    signed = f"{_header(kid)}.{_base64url(orjson.dumps(claims))}"
+    return f"{signed}.{_signature(keys, kid, signed)}"
+
+
+@lru_cache(maxsize=64)
+def _header(kid: str) -> str:
+    """The header of every ticket that is signed with this key, as it stands in the ticket."""
+    return _base64url(orjson.dumps({"alg": "HS256", "kid": kid, "typ": "JWT"}))
+
+
+def _signature(keys: KeyRing, kid: str, signed: str) -> str:
+    return _base64url(hmac.digest(keys.derive(_PURPOSE, kid), signed.encode(), sha256))
+
+
+def _base64url(data: bytes) -> str:
+    """RFC 7515, section 2: without padding."""
+    return urlsafe_b64encode(data).rstrip(b"=").decode()
 
 
 def verify(ticket: str, keys: KeyRing, *, node: str, now: float) -> Ticket:
@@ -73,13 +98,27 @@ def verify(ticket: str, keys: KeyRing, *, node: str, now: float) -> Ticket:
     Raises:
         TicketMalformed, TicketForged, TicketExpired, TicketForeign
     """
-    claims = _claims(ticket, keys)
-    read = _ticket(claims)
+    claims = _own_claims(ticket, keys)
+    read = _ticket(_claims(ticket, keys) if claims is None else claims)
     if read.exp <= now:
         raise TicketExpired(f"ended {now - read.exp:.0f} s ago")
     if read.node != node:
         raise TicketForeign(f"made for node {read.node!r}, this is {node!r}")
     return read
+
+
+def _own_claims(ticket: str, keys: KeyRing) -> dict[str, Any] | None:
+    """The claims of a well-formed ticket that `issue` signed with one of the keys; None for anything else."""
+    signed, _, signature = ticket.rpartition(".")
+    header, _, payload = signed.partition(".")
+    kid = next((kid for kid in keys.kids if header == _header(kid)), None)
+    if kid is None or not ticket.isascii() or not hmac.compare_digest(_signature(keys, kid, signed), signature):
+        return None
+    try:
+        claims = orjson.loads(urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))
+    except ValueError:
+        return None
+    return claims if isinstance(claims, dict) and claims.keys() >= _CLAIMS else None
 
 
 def _claims(ticket: str, keys: KeyRing) -> dict[str, Any]:
@@ -103,9 +142,9 @@ def _ticket(claims: dict[str, Any]) -> Ticket:
     except (TypeError, ValueError) as error:
         raise TicketMalformed(str(error)) from None
     texts = (read.uid, read.node, read.jti, read.reason, *read.roles)
-    if not all(isinstance(text, str) for text in texts) or read.reason not in REASONS:
-        raise TicketMalformed("a claim has the wrong type or an unknown reason")
-    return read
+    if {str}.issuperset(map(type, texts)) and read.reason in REASONS:
+        return read
+    raise TicketMalformed("a claim has the wrong type or an unknown reason")
 
 
 class ReplayGuard:
