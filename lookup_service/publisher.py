@@ -2,9 +2,8 @@
 
     nodes -> guards -> document -> ZooKeeper (compare-and-set, fenced) -> mirror in Redis
 
-The pass looks at everything again each time: election, ring znode, nodes. What stands in ZooKeeper decides; what this
-process remembers is only used to notice that ZooKeeper has lost or aged its data, and then to put it right without
-moving anybody.
+The pass looks at everything again each time: election, ring znode, nodes. What stands in ZooKeeper decides; what is
+known from elsewhere is used where a publisher begins, and where ZooKeeper has lost or aged its data.
 """
 
 from __future__ import annotations
@@ -21,14 +20,14 @@ from kazoo.exceptions import NodeExistsError, NoNodeError
 from ringway.core.errors import DocumentError
 from ringway.core.hashing import Hashing
 from ringway.core.keys import KeyRing
-from ringway.core.members import Member, NodeRecord, RingDocument
+from ringway.core.members import Member, NodeRecord, RingDocument, Version
 from ringway.zookeeper.client import ZooKeeper
 from ringway.zookeeper.guards import Decision, GuardOptions, GuardState, Verdict, decide
 from ringway.zookeeper.nodes_view import NodesView
 from ringway.zookeeper.probe import Probe, livez
 from ringway.zookeeper.ring_document import Election, Fenced
 from ringway.zookeeper.runtime import Loop
-from ringway.zookeeper.version_rules import is_lost, newest, next_version, wait_s
+from ringway.zookeeper.version_rules import first_version, is_lost, newest, next_version, same, wait_s
 
 from .probing import Probing
 from .ring_copy import Mirror, RingCopy
@@ -98,7 +97,7 @@ class Publisher:
         self._probing = Probing(zk.runtime, probe, self._loop.wake)
         self._known: RingDocument | None = None
         self._observed: Mapping[str, NodeRecord] = {}
-        self._elected = False
+        self._term: str | None = None
         self._state = GuardState()
         self._forget()
 
@@ -108,19 +107,19 @@ class Publisher:
     def stop(self) -> None:
         """Stop publishing, and let another process take over at once if the session lives on."""
         self._loop.stop()
-        self._elected = False
+        self._term = None
         if self._zk.connected:
             self._zk.runtime.guard(self._election.resign, log, "resigning")
 
     def status(self) -> PublisherStatus:
         verdicts = self._verdicts
-        if self._elected and not self._zk.connected:
+        if self._term and not self._zk.connected:
             verdicts = decide(self._state, self._known, None, self._options, self._clock()).verdicts
         age_s = self._zk.disconnected_for(time.monotonic())
         nodes = Counter(record.state.value for record in self._observed.values())
         alarms = self.alarms + self._nodes.counts
         known = newest(self._memory(), self._known)
-        return PublisherStatus(self._elected, known, age_s, verdicts, nodes, alarms, dict(self.decisions))
+        return PublisherStatus(self._term is not None, known, age_s, verdicts, nodes, alarms, dict(self.decisions))
 
     # --- one pass
 
@@ -128,41 +127,35 @@ class Publisher:
         if not self._zk.connected or not self._campaign():
             return RECONCILE_S
         standing, znode_version = self._standing()
-        if self._is_doubtful(standing):
-            return self._recover()
-        self._known = newest(standing, self._known)
+        if not self._in_office or not self._is_ours(standing):
+            return self._take_office()
+        self._known = standing
         self._reconcile()
         self._copy.flush(self._clock())
         decision = self._decide(standing)
-        members = decision.members
-        if members is None and standing is not None and standing.alg != self._hashing.name:
-            self.alarms["alg"] += 1
-            log.error("ALARM: the ring used %s, this process is set to %s: everybody's owner changes",
-                      standing.alg, self._hashing.name)
-            members = standing.members
-        if members is not None:
-            if self._publish(members, self._known, standing, znode_version):
+        if decision.members is not None:
+            version = next_version(self._known) if self._known else first_version(None, self._wall())
+            if self._publish(decision.members, version, znode_version):
                 self._state = self._state.published(decision.lost, self._clock())
             return 0.0
         return max(0.0, min(RECONCILE_S, min(decision.wake_at, self._copy.due_at) - self._clock()))
 
     def _campaign(self) -> bool:
+        """Whether this process is elected. Another session is another term, even where nobody else came between."""
         elected = self._election.campaign(self._loop.wake)
-        if elected and not self._elected:
-            log.info("this process publishes the ring now")
+        if self._term != self._election.term:
+            log.info("this process publishes the ring now" if elected else "another process publishes the ring now")
+            self._term = self._election.term
             self._forget()
-        elif self._elected and not elected:
-            log.info("another process publishes the ring now")
-            self._forget()
-        self._elected = elected
         return elected
 
     def _forget(self) -> None:
-        """Start the guards afresh: another process may have decided meanwhile."""
+        """Begin as a new publisher would: another may have been in office meanwhile."""
+        self._in_office = False
+        self._attempt: RingDocument | None = None
         self._state = self._unproven(GuardState())
         self._verdicts: tuple[Verdict, ...] = ()
         self._copy.forget()
-        self._vouched = self._known is not None
         self._reconciled_at = -inf
         self._nodes.forget()
 
@@ -182,48 +175,44 @@ class Publisher:
             log.error("ALARM: what stands in %s will be replaced: %s", where, error)
             return None
 
-    # --- what was lost
+    def _take_office(self) -> float:
+        """Publish the newest ring known from anywhere again, under a gen of our own.
 
-    def _newest_known(self) -> RingDocument | None:
-        """The newest document from elsewhere than ZooKeeper.
-
-        `memory` does not vouch: in a process just started it comes from ZooKeeper, backup or not.
-        """
-        copy = self._copy.read(self._clock())
-        self._vouched = self._vouched or copy is not None
-        self._known = newest(self._known, self._memory(), copy)
-        return self._known
-
-    def _recover(self) -> float:
-        """ZooKeeper lost the ring (wiped) or went back (restored): publish the last one again, under a later number.
-
-        Its members stay, so nobody moves; and for a while a missing znode proves nothing, since all are missing.
+        That is for a new term, and for a ZooKeeper that lost the ring (wiped) or went back (restored). Who begins
+        cannot know which numbers were given out last; a new gen is later than all of them. The members stay, so nobody
+        moves; and for a while a missing znode proves little, since we have not seen it go.
         """
         self._zk.sync(self._zk.path("ring"))  # perhaps this server only lags
-        self._copy.forget()
         standing, znode_version = self._standing()
-        if not self._is_doubtful(standing):
+        if self._in_office and self._is_ours(standing):
             return 0.0
-        known = newest(self._newest_known(), standing)
-        assert known is not None  # it would not be doubtful
-        if (wait := wait_s(known, self._wall())) > 0.0:
+        self._known = newest(self._known, self._memory(), self._copy.read(self._clock()), standing)
+        if self._known is None:  # a new cluster: the guards make its first ring
+            self._in_office = True
+            return 0.0
+        if (wait := wait_s(self._known, self._wall())) > 0.0:
             return wait
+        self._tell_of_loss(self._known, standing)
+        self._state = self._unproven(self._state)
+        version = first_version(self._known, self._wall())
+        self._in_office = self._publish(self._known.members, version, znode_version)
+        return 0.0
+
+    def _is_ours(self, standing: RingDocument | None) -> bool:
+        """Whether what stands in ZooKeeper is what this term published last, or tried to, without an answer."""
+        if same(standing, self._known):
+            return True
+        return self._attempt is not None and same(standing, self._attempt)
+
+    def _tell_of_loss(self, known: RingDocument, standing: RingDocument | None) -> None:
         if is_lost(known, standing):
             self.alarms["lost"] += 1
             log.error("ALARM: ZooKeeper has %s, but %s was published: publishing its members again",
                       standing.version if standing else "no ring", known.version)
-        else:
-            log.warning("nothing but ZooKeeper knows of ring %s, so it might be from a backup: numbering it anew",
-                        known.version)
-        self._state = self._unproven(self._state)
-        self._publish(known.members, known, standing, znode_version)
-        return 0.0
-
-    def _is_doubtful(self, standing: RingDocument | None) -> bool:
-        """Whether what stands in ZooKeeper must be published again: lost, older, or with nobody to vouch for it."""
-        if is_lost(self._newest_known(), standing):
-            return True
-        return standing is not None and not self._vouched
+        if known.alg != self._hashing.name:
+            self.alarms["alg"] += 1
+            log.error("ALARM: the ring used %s, this process is set to %s: everybody's owner changes",
+                      known.alg, self._hashing.name)
 
     def _unproven(self, state: GuardState) -> GuardState:
         return replace(state, unproven_until=self._clock() + self._options.loss_window_s)
@@ -271,20 +260,18 @@ class Publisher:
 
     # --- publishing
 
-    def _publish(
-        self, members: tuple[Member, ...], known: RingDocument | None, standing: RingDocument | None, znode_version: int
-    ) -> bool:
-        version = next_version(known, standing, self._wall(), vouched=self._vouched)
+    def _publish(self, members: tuple[Member, ...], version: Version, znode_version: int) -> bool:
+        """Returns whether it was published. Raises Unavailable where nobody knows."""
         document = RingDocument.sign(version=version, alg=self._hashing.name, members=members, keys=self._keys)
+        self._attempt = document
         try:
             self._election.publish(document.to_bytes(), znode_version)
         except Fenced as error:
             self.alarms["fenced"] += 1
             log.warning("ring %s was refused: %s", version, error)
             return False
-        log.info("published ring %s: %s", version, _difference(standing or known, document))
+        log.info("published ring %s: %s", version, _difference(self._known, document))
         self._known = self._copy.wanted = document
-        self._vouched = True
         self._copy.flush(self._clock())
         return True
 

@@ -1,9 +1,10 @@
 """Which number the next ring document gets. Pure.
 
-Documents are ordered by (gen, epoch), and there must never be two of one number. Inside one history of ZooKeeper the
-compare-and-set of the ring znode sees to that. When ZooKeeper lost its data or was restored from a backup, nobody
-knows for certain which numbers were given out last, so that is a new history: a new gen, later than every earlier one.
-See docs/decisions/0020-a-wipe-starts-a-new-gen.md.
+Documents are ordered by (gen, epoch), and there must never be two of one number. While one publisher is in office and
+ZooKeeper keeps its data, the compare-and-set of the ring znode sees to that. Who takes office, or finds that ZooKeeper
+has lost or aged its data, cannot know which numbers were given out last, so it begins a new gen: the second in which it
+does so, which is later than every one that was begun before.
+See docs/decisions/0020-gen-is-the-publishers-term.md.
 """
 
 from __future__ import annotations
@@ -18,39 +19,43 @@ def newest(*documents: RingDocument | None) -> RingDocument | None:
     return max((d for d in documents if d is not None), key=lambda d: d.version, default=None)
 
 
+def same(one: RingDocument | None, other: RingDocument | None) -> bool:
+    """Whether they are one document, or both none."""
+    if one is None or other is None:
+        return one is other
+    return (one.version, one.checksum) == (other.version, other.checksum)
+
+
 def is_lost(known: RingDocument | None, standing: RingDocument | None) -> bool:
-    """Whether what stands in ZooKeeper is not what was published: gone, older, or another one of the same number."""
+    """Whether what stands in ZooKeeper is gone, older than what is known, or another one of the same number."""
     if known is None:
         return False
     if standing is None or standing.version < known.version:
         return True
-    return standing.version == known.version and standing.checksum != known.checksum
+    return standing.version == known.version and not same(standing, known)
 
 
-def wait_s(last: RingDocument, wall_s: float) -> float:
-    """Seconds until the clock is past the last gen, so that a new one can be told from any that others may give out.
+def next_version(last: RingDocument) -> Version:
+    """The number after `last`, by the publisher that is in office."""
+    return Version(last.gen, last.epoch + 1)
+
+
+def first_version(last: RingDocument | None, wall_s: float) -> Version:
+    """The first number of a new gen.
+
+    Args:
+        last: the newest document known from anywhere.
+        wall_s: unix seconds.
+    """
+    if last is None:
+        return Version(int(wall_s), 1)
+    return Version(max(int(wall_s), last.gen + 1), last.epoch + 1)
+
+
+def wait_s(last: RingDocument | None, wall_s: float) -> float:
+    """Seconds until the clock is past the last gen, so that the new one is not ahead of the clock.
 
     0.0 where it is, or where it is so far behind that one of the clocks must be wrong.
     """
-    ahead = last.gen + 1 - wall_s
+    ahead = last.gen + 1 - wall_s if last is not None else 0.0
     return ahead if 0.0 < ahead <= PATIENCE_S else 0.0
-
-
-def next_version(
-    known: RingDocument | None, standing: RingDocument | None, wall_s: float, *, vouched: bool = True
-) -> Version:
-    """The number for the document that follows.
-
-    Args:
-        known: the newest document that has ever been seen, wherever (memory, mirror).
-        standing: the one that stands in ZooKeeper, if it verifies.
-        wall_s: unix seconds.
-        vouched: whether a copy elsewhere was there to compare with what stands in ZooKeeper. If not, a backup may be
-            speaking, and numbers after its last may be taken.
-    """
-    last = newest(known, standing)
-    if last is None:
-        return Version(int(wall_s), 1)
-    if not vouched or is_lost(known, standing):
-        return Version(max(int(wall_s), last.gen + 1), last.epoch + 1)
-    return Version(last.gen, last.epoch + 1)

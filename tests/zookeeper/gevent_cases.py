@@ -41,7 +41,7 @@ def timeouts(zk: ZooKeeper) -> None:
     wait_until(lambda: zk.connected)
 
     def out_of_time(_session: int, _new: bool) -> None:
-        raise gevent.Timeout(1, "a listener's own")
+        raise gevent.Timeout(1)
 
     seen: list[int] = []
     zk.add_session_listener(out_of_time)

@@ -20,7 +20,7 @@ from ringway.core.errors import ConfigError, Unavailable
 from ringway.zookeeper.client import TlsOptions, ZooKeeper
 from tests.harness import zookeeper_java
 from tests.harness.waiting import wait_until
-from tests.harness.zookeeper_java import RealZooKeeper
+from tests.harness.zookeeper_java import Ensemble, RealZooKeeper
 from tests.harness.zookeepers import expire_session
 from tests.zookeeper.help import TIMEOUT_S, devserver, new_cluster, session, timed
 
@@ -149,7 +149,12 @@ def test_row_06_stop_inside_a_listener_does_not_deadlock() -> None:
     with devserver() as server:
         zk = ZooKeeper(server.address, timeout_s=TIMEOUT_S)
         stopped = threading.Event()
-        zk.add_session_listener(lambda _session, _new: (zk.stop(), stopped.set()))
+
+        def stop(_session: int, _new: bool) -> None:
+            zk.stop()
+            stopped.set()
+
+        zk.add_session_listener(stop)
         zk.start(5.0)
         assert stopped.wait(3.0)
         wait_until(lambda: zk.client.state == KazooState.LOST, 3.0)
@@ -192,6 +197,39 @@ def test_row_12_a_frozen_server_is_no_reason_to_drop_the_session() -> None:
         server.thaw()
         wait_until(lambda: zk.connected, 10.0)
         assert before is not None
+
+
+def test_row_12_a_lost_quorum_is_no_reason_to_drop_the_session() -> None:
+    """Servers without a quorum accept connections too, and grant nobody a session."""
+    needs_java()
+    with Ensemble() as ensemble, session(ensemble.address, timeout_s=2.0) as zk:
+        zk.ensure_path(zk.path("nodes"))
+        zk.create(zk.path("nodes", "n1"), ephemeral=True)
+        before = zk.session_id
+        for index in (0, 1):
+            ensemble.kill(index)
+        wait_until(lambda: zk.disconnected_for(time.monotonic()) > 8.0, 30.0)
+        for index in (0, 1):
+            ensemble.restart(index)
+        assert timed(lambda: wait_until(lambda: zk.connected, 20.0)) < 10.0
+        assert (zk.session_id, zk.counts["restarts"]) == (before, 0)
+        assert zk.children(zk.path("nodes")) == ["n1"]
+
+
+def test_a_killed_leader_of_an_ensemble_costs_no_session() -> None:
+    needs_java()
+    with Ensemble() as ensemble, session(ensemble.address, timeout_s=4.0) as zk:
+        before, leader = zk.session_id, ensemble.leader()
+        assert leader is not None
+        ensemble.kill(leader)
+        zk_path = zk.path("after")
+        assert timed(lambda: wait_until(partial(ensured, zk, zk_path), 20.0, ignore=(Unavailable,))) < 10.0
+        assert zk.session_id == before
+
+
+def ensured(zk: ZooKeeper, path: str) -> bool:
+    zk.ensure_path(path)
+    return True
 
 
 def test_row_13_a_new_session_id_is_noticed_without_lost() -> None:
