@@ -33,7 +33,7 @@ class State(StrEnum):
 
 
 class Version(NamedTuple):
-    """(gen, epoch): gen names a history (unix seconds of its first document), epoch counts its documents."""
+    """(gen, epoch): gen names a publisher's term (unix seconds of its beginning), epoch counts the documents."""
 
     gen: int
     epoch: int
