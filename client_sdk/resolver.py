@@ -18,7 +18,7 @@ from .events import LookupFailed, Resolve, Routed
 log = logging.getLogger("ringway.client_sdk")
 Token = str | Callable[[], str]
 AsyncToken = str | Callable[[], str | Awaitable[str]]
-AT_ONCE = 20  # requests that one event loop has under way; httpx's pool is slow at long queues
+AT_ONCE = 8  # requests that one event loop has under way: httpx's pool polls every connection for each request
 
 
 @cache
