@@ -13,7 +13,8 @@ import sys
 from pathlib import Path
 
 SERVICES = ("node", "lookup")
-TOOLS = ("dev", "route", "ring", "preview", "drain", "rebalance", "accept-losses", "close", "send", "listen", "doctor")
+TOOLS = ("dev", "route", "ring", "preview", "drain", "rebalance", "accept-losses", "close", "send", "listen", "doctor",
+         "chaos")
 OPERATIONS = Path(__file__).parent.parent.parent / "docs" / "operations.md"
 
 
