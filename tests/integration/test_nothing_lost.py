@@ -1,0 +1,102 @@
+"""Traffic with books through each fault alone, on real servers: nothing lost, doubled, out of order or unreported.
+
+The faults happen one after the other to one cluster, each to clients of its own, all in one fixture: processes that
+replace killed ones live on to the end of the module. `python -m bench.chaos` is the same at full size.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import pytest
+
+from ringway.chaos.ledger import percentile
+from ringway.chaos.run import Run, run
+from ringway.chaos.traffic import Load, Traffic
+from ringway.core.hashing import XXH64, hashing
+from ringway.core.ring import Ring
+from tests.harness.faults import FAULTS, Rig, faults, rig
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300), pytest.mark.xdist_group("crowd")]
+
+LOAD = Load(sessions=150, user_rate=120, group_rate=30, groups=15)
+BEFORE_S, AFTER_S = 0.5, 1.0  # traffic before and after the fault
+QUIET = ["node joins", "node drains"]
+KILL = "node killed"
+KILLS = 3  # a busy machine gets so many chances to be fast enough
+
+
+@dataclass(frozen=True)
+class Case:
+    """A run, and the weights of the ring before and after it."""
+
+    run: Run
+    before: dict[str, int]
+    after: dict[str, int]
+
+
+def weights(at: Rig) -> dict[str, int]:
+    return {m["id"]: m["vnodes"] for m in at.cluster.ring()["members"] if m["state"] == "active"}
+
+
+async def through(at: Rig, name: str, seed: int) -> Case:
+    traffic = Traffic([lookup.url for lookup in at.cluster.lookups if lookup.alive], Load(
+        LOAD.sessions, LOAD.user_rate, LOAD.group_rate, LOAD.groups, seed=seed))
+    before = weights(at)
+    try:
+        await traffic.open()
+        (fault,) = faults(at, [name])
+        done = await run(traffic, [(BEFORE_S, fault)], BEFORE_S + AFTER_S, settle_s=30.0)
+    finally:
+        await traffic.close()
+    return Case(done, before, weights(at))
+
+
+@pytest.fixture(scope="module")
+def cases() -> Iterator[dict[str, Case]]:
+    with rig() as at:
+        found = {name: asyncio.run(through(at, name, seed)) for seed, name in enumerate(FAULTS, 1)}
+        for seed in range(1, KILLS):
+            if not found[KILL].run.ok or prompt(found[KILL]):
+                break
+            found[KILL] = asyncio.run(through(at, KILL, 100 + seed))
+        yield found
+
+
+def prompt(case: Case) -> bool:
+    """Whether the clients of a killed node were back within moments."""
+    away = [outage.seconds for outage in case.run.verdict.outages]
+    return bool(away) and percentile(away, 50) < 1.0 and percentile(away, 99) < 3.0
+
+
+@pytest.mark.parametrize("name", FAULTS)
+def test_nothing_is_lost_doubled_or_out_of_order(cases: dict[str, Case], name: str) -> None:
+    done = cases[name].run
+    assert not done.failed_faults
+    assert done.ok, "\n".join(done.verdict.lines())
+    assert done.settled
+    assert not done.verdict.gaps
+    assert done.verdict.sent > LOAD.user_rate
+
+
+@pytest.mark.parametrize("name", QUIET)
+def test_a_join_and_a_drain_move_exactly_the_rings_share_once_and_cut_nobody(
+    cases: dict[str, Case], name: str
+) -> None:
+    case = cases[name]
+    old, new = (Ring.build(each, hashing(XXH64)) for each in (case.before, case.after))
+    moved = {uid for uid in case.run.hops if old.owner(uid) != new.owner(uid)}
+    assert 0.1 < len(moved) / LOAD.sessions < 0.6
+    assert {uid: hops for uid, hops in case.run.hops.items() if hops} == dict.fromkeys(moved, 1)
+    assert not case.run.verdict.outages, "no SDK client was without an open connection"
+
+
+@pytest.mark.parametrize("name", sorted(set(FAULTS) - {KILL}))
+def test_only_a_killed_node_cuts_its_clients_off(cases: dict[str, Case], name: str) -> None:
+    assert not cases[name].run.verdict.outages
+
+
+def test_clients_of_a_killed_node_are_back_within_moments(cases: dict[str, Case]) -> None:
+    assert prompt(cases[KILL]), "\n".join(cases[KILL].run.verdict.lines())
