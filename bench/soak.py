@@ -24,11 +24,12 @@ import httpx
 
 from ringway.core.close_codes import CloseCode
 from ringway.operator import table
-from tests.harness.agreement import Prober, agreed, seen
+from tests.harness.agreement import Prober, agreed, seen, settled
 from tests.harness.clients import Closed, Opened, PlainClient, PlainClients
-from tests.harness.cluster import Cluster
+from tests.harness.cluster import NOT_YET, Cluster
 from tests.harness.ports import pick_port
 from tests.harness.redises import RealRedis
+from tests.harness.waiting import wait_until
 from tests.harness.zookeepers import Ensemble
 
 from .results import RESULTS, write_json
@@ -39,8 +40,9 @@ AGREE_S = 5.0
 WATCH_S = 6.0  # after each healing; joins are published in this time
 SAMPLE_S = 0.2
 OPEN_S = 60.0
+SETTLE_S = 60.0  # until the ring has exactly the nodes that run, before the next strike
 DEATH_GRACE_S = 2.0
-ENV = {"RINGWAY_ZOOKEEPER_TIMEOUT": "6", "RINGWAY_MOVE_DEADLINE": "3", "RINGWAY_LOG_LEVEL": "info"}
+ENV = {"RINGWAY_ZOOKEEPER_TIMEOUT": "6", "RINGWAY_MOVE_DEADLINE": "3", "RINGWAY_GUARD_FLAP_LEAVES": "1000"}
 EXPECTED = (CloseCode.MOVED, CloseCode.DRAINING)
 
 
@@ -53,6 +55,7 @@ class Round:
     agreed_s: float = 0.0
     apart_s: float = 0.0
     ring: str = ""
+    checksum: str = ""
     violations: list[str] = field(default_factory=list)
 
 
@@ -75,7 +78,7 @@ def watch(rig: Rig, record: Round) -> None:
         now = time.monotonic()
         if ring is not None:
             first = first if first is not None else now - since
-            record.ring = f"{ring[0]}.{ring[1]}"
+            record.ring, record.checksum = f"{ring[0]}.{ring[1]}", ring[2]
         if ring is None and first is not None:
             apart_since = apart_since or now
             record.apart_s = max(record.apart_s, now - apart_since)
@@ -119,11 +122,14 @@ def wrong_answers(rig: Rig, prober: Prober, since: float) -> list[str]:
 
 def play(rig: Rig, crowd: PlainClients, prober: Prober, faults: list[Fault], chance: random.Random) -> Round:
     """Strike once and look at what came of it."""
-    since = time.monotonic()
     record = Round(" + ".join(fault.name for fault in faults), 0.0)
+    before = wait_until(lambda: settled(rig.cluster), SETTLE_S, "the ring has every node that runs", ignore=NOT_YET)
+    since = time.monotonic()
     strike(rig, faults, chance)
     record.struck_s = time.monotonic() - since
     watch(rig, record)
+    if before is not None and record.checksum != before[2] and all(fault.family != "node" for fault in faults):
+        record.violations.append("the ring has other members, although no node was struck")
     try:
         crowd.wait_open(OPEN_S)
     except AssertionError:
