@@ -222,7 +222,10 @@ class Gate:
                 sid=session.sid, uid=session.uid, node=self._place.id, version=version, resume=resume,
                 ping_s=self._place.ping_s, inbox=_inbox(page, asked),
             )))
-            self._groups.come_back(session)
+            if page is None:
+                self._groups.come_back(session)
+            else:
+                self._groups.bring_back(session, page.groups)
             return True
 
         return say

@@ -6,7 +6,7 @@ The subscription stands before the log is read: what is published in between is 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from ringway.core import frames
 from ringway.core.frames import Position
@@ -88,8 +88,14 @@ class Groups:
             self.leave(session, group)
         session.groups = None
 
+    def bring_back(self, session: Session, groups: Sequence[str]) -> None:
+        """Have the session join these groups, to which its user belongs for good, from the read cursor."""
+        for group in groups[:MAX_GROUPS]:
+            if not session.conn.closed and group not in (session.groups or ()):
+                self.enter(session, group, Unread(session.uid))
+
     def come_back(self, session: Session) -> None:
-        """Have the session join the groups its user belongs to for good, from the read cursor."""
+        """`bring_back` when it is not known yet which groups those are."""
         if not self._link.up or not self._returning.put(session):
             self._parked.append(session)
 
@@ -111,9 +117,7 @@ class Groups:
             self._parked += sessions
             return
         for session, groups in zip(sessions, found, strict=True):
-            for group in groups[:MAX_GROUPS]:
-                if not session.conn.closed and group not in (session.groups or ()):
-                    self.enter(session, group, Unread(session.uid))
+            self.bring_back(session, groups)
 
     def _unpark(self) -> None:
         parked, self._parked = self._parked, []

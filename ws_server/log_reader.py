@@ -6,12 +6,12 @@ While Redis is away the reads wait for it; nobody loses its place.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from typing import NamedTuple
 
 from ringway.core import frames
 from ringway.core.frames import Position
 from ringway.store import cursors
+from ringway.store.arrivals import UNREAD, Arrival
 from ringway.store.client import Client
 from ringway.store.keys import Keys
 from ringway.store.log import Entries, MessageLog
@@ -26,9 +26,11 @@ PAGE = 128  # messages a read
 SWEEP = 100  # channels compared in one pipeline: more would hold up the event loop for milliseconds
 
 
-@dataclass(frozen=True, slots=True)
-class LogPage:
-    """What a read found, framed for the wire. `pending` counts all that comes after the position asked for."""
+class LogPage(NamedTuple):
+    """What a read found, framed for the wire. `pending` counts all that comes after the position asked for.
+
+    `groups` are those the user belongs to for good; only the first page of an inbox has them.
+    """
 
     gen: str
     seq: int
@@ -37,14 +39,16 @@ class LogPage:
     more: bool
     oldest: int
     pending: int
+    groups: Sequence[str] = ()
 
     @classmethod
-    def of(cls, entries: Entries, *, head_only: bool = False) -> LogPage:
+    def of(cls, entries: Entries, *, head_only: bool = False, groups: Sequence[str] = ()) -> LogPage:
         """From the store's answer; `head_only`: for one who wants nothing of what is there."""
         if head_only:
             return cls(entries.gen, entries.seq, True, (), False, entries.oldest, 0)
         wired = [(seq, encode_text(frame)) for seq, frame in entries.frames]
-        return cls(entries.gen, entries.seq, entries.recovered, wired, entries.more, entries.oldest, entries.pending)
+        gen, seq, oldest, recovered, _frames, more, pending = entries
+        return cls(gen, seq, recovered, wired, more, oldest, pending, groups)
 
     def position_frame(self, ch: str, seq: int) -> bytes:
         oldest = None if self.recovered else seq + 1
@@ -73,6 +77,13 @@ class _Read(NamedTuple):
     after: Position | Unread | Head | None
     opening: Opening | None = None
     catch_up: CatchUp | None = None
+
+    @property
+    def arrival(self) -> Arrival | None:
+        """A session's first read of its inbox: all that is wanted of Redis for it comes in one answer."""
+        if self.opening is None or self.session is None or self.channel is not self.session.user.inbox:
+            return None
+        return Arrival(self.session.uid, self.after if isinstance(self.after, Position) else UNREAD)
 
     @property
     def over(self) -> bool:
@@ -148,7 +159,8 @@ class LogReader:
     def _work(self, reads: list[_Read]) -> None:
         todo = reads
         try:
-            todo = self._with_cursors(reads)
+            todo = self._arrive(reads)
+            todo = self._with_cursors(todo)
             for round_ in _rounds(todo):
                 self._read(round_)
                 done = {id(read) for read in round_.values()}
@@ -157,6 +169,16 @@ class LogReader:
             self._link.lost(error)
             for read in todo:
                 self._park(read)
+
+    def _arrive(self, reads: list[_Read]) -> list[_Read]:
+        """The reads that are left when those of sessions which have just opened are done."""
+        arriving = [(read, arrival) for read in reads if (arrival := read.arrival) is not None]
+        if not arriving:
+            return reads
+        found = self._log.arrive([arrival for _, arrival in arriving], PAGE)
+        for (read, _), (entries, groups) in zip(arriving, found, strict=True):
+            self._page(read, LogPage.of(entries, groups=groups))
+        return [read for read in reads if read.arrival is None]
 
     def _with_cursors(self, reads: list[_Read]) -> list[_Read]:
         wanted = [(read.after.uid, read.channel.ch) for read in reads if isinstance(read.after, Unread)]
@@ -174,7 +196,9 @@ class LogReader:
                     self._found(round_[ch], entries)
 
     def _found(self, read: _Read, entries: Entries) -> None:
-        page = LogPage.of(entries, head_only=isinstance(read.after, Head))
+        self._page(read, LogPage.of(entries, head_only=isinstance(read.after, Head)))
+
+    def _page(self, read: _Read, page: LogPage) -> None:
         if read.session is None:
             self._pulled(read.channel, page)
             return

@@ -30,7 +30,7 @@ class Histories:
     def __init__(self, client: Client, resend: Callable[[Sequence[Kept], str], int], *, dedup_s: float,
                  clock: Callable[[], float]) -> None:
         self._client, self._resend, self._dedup_s, self._clock = client, resend, dedup_s, clock
-        self._sharded = isinstance(client, RedisCluster)
+        self.sharded = isinstance(client, RedisCluster)
         self._seen: dict[int, str] = {}
         self._ended: set[str] = set()
         self._settling = threading.Lock()
@@ -84,4 +84,4 @@ class Histories:
             self.restarts += 1
 
     def _slot(self, key: str) -> int:
-        return int(key_slot(key.encode())) if self._sharded else 0
+        return int(key_slot(key.encode())) if self.sharded else 0

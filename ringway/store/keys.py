@@ -60,6 +60,12 @@ class Keys:
         """Set: users that belong to the group."""
         return f"{self._p}:members:{{{_tag(group_log(group))}}}"
 
+    def of_user(self, uid: str) -> tuple[str, str, str, str]:
+        """Meta and log of the inbox, cursors, groups: all in one slot."""
+        prefix, tag = self._p, _tag(inbox(uid))
+        return (f"{prefix}:meta:{{{tag}}}", f"{prefix}:log:{{{tag}}}",
+                f"{prefix}:cursor:{{{tag}}}", f"{prefix}:groups:{{{tag}}}")
+
     def away(self, uid: str) -> str:
         """String: the node that holds the user for a while though it is not the owner."""
         return f"{self._p}:away:{{{_tag(inbox(uid))}}}"

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from hashlib import blake2b
 from typing import Any, NamedTuple, cast
 
@@ -20,6 +19,7 @@ from ringway.core.errors import Unavailable
 from ringway.core.frames import Position, msg_head, msg_tail
 
 from . import cursors
+from .arrivals import READ_BYTES, USERS, Arrival, arrive_calls
 from .client import Client, redis_errors
 from .histories import Histories
 from .keys import Keys
@@ -30,7 +30,6 @@ from .scripts import Call, run_many, script
 DAY_S = 86_400
 # What is remembered of a channel outlives its messages, so that a quiet week is not mistaken for a loss.
 META_TTL_S = 90 * DAY_S
-READ_BYTES = 1 << 20
 _ADDED, _DUPLICATE, _OTHER_HISTORY = 0, 1, 2
 _ROUNDS = 3
 
@@ -52,8 +51,7 @@ class Appended(NamedTuple):
     receivers: int
 
 
-@dataclass(frozen=True, slots=True)
-class Entries:
+class Entries(NamedTuple):
     """What a read found.
 
     `seq` is the log's head and `oldest` the first seq kept (head + 1: none). `recovered` is False when something
@@ -88,7 +86,8 @@ class MessageLog:
         self._clock = clock
         meta_ttl_s = max(META_TTL_S, 2 * ttl_s)
         self._append_script = script("open.lua", "append.lua", CAP=cap, TTL=ttl_s, META_TTL=meta_ttl_s, DEDUP=dedup_s)
-        self._read_script = script("open.lua", "read.lua", META_TTL=meta_ttl_s)
+        self._read_script = script("open.lua", "read_on.lua", "read.lua", META_TTL=meta_ttl_s)
+        self._arrive_script = script("open.lua", "read_on.lua", "arrive.lua", META_TTL=meta_ttl_s)
         self._histories = Histories(client, self._resend, dedup_s=dedup_s, clock=clock)
 
     @property
@@ -145,11 +144,30 @@ class MessageLog:
         """
         calls = [self._read_call(ch, after, limit, own, create) for ch, after in positions.items()]
         found = {}
-        for ch, reply in zip(positions, run_many(self.client, calls), strict=True):
+        for ch, reply in zip(positions, run_many(self.client, calls, ordered=False), strict=True):
             if isinstance(reply, Unavailable):
                 raise reply
             self._histories.settle(self.keys.log(ch), reply[0].decode())
             found[ch] = _entries(reply)
+        return found
+
+    def arrive(self, arrivals: Sequence[Arrival], limit: int = 256) -> list[tuple[Entries, list[str]]]:
+        """For each user what the inbox holds after a position, as in `read`, and the groups the user belongs to.
+
+        All answers together have about 1 MiB of messages; whoever comes later in a full one has `more`.
+
+        Raises:
+            Unavailable: Redis does not answer.
+        """
+        histories = self._histories
+        calls = arrive_calls(self._arrive_script, self.keys, arrivals, limit,
+                             users=1 if histories.sharded else USERS, home=histories.home)
+        found = []
+        for call, replies in zip(calls, run_many(self.client, calls, ordered=False), strict=True):
+            if isinstance(replies, Unavailable):
+                raise replies
+            histories.settle(call.keys[1], replies[0][0][0].decode())
+            found += [(_entries(entries), sorted(group.decode() for group in groups)) for entries, groups in replies]
         return found
 
     def heads(self, chs: Sequence[str]) -> list[Position | None]:

@@ -1,9 +1,10 @@
--- Shared by append.lua and read.lua: which incarnation of the channel's log is this, and where does it stand?
+-- Shared by append.lua, read.lua and arrive.lua: which incarnation of the channel's log is this, and where does it stand?
 -- KEYS[1] meta hash: g gen, s head seq, r replication id under which the gen began, p past, b de-duplication bucket
 -- KEYS[2] log stream, entry id = seq, field m = the frame
 -- `past` lists the incarnations that this one carries on, newest first: "gen:seq gen:seq! ..." with the seq up to which
 -- each survived; ! = it is proven that later messages of it were given out and then lost by Redis.
 
+local META, LOG = KEYS[1], KEYS[2]
 local KEPT_PAST = 16
 local time = redis.call('TIME')
 
@@ -15,7 +16,7 @@ local function replication_id()
 end
 
 local function oldest_kept(head)
-  local first = redis.call('XRANGE', KEYS[2], '-', '+', 'COUNT', 1)[1]
+  local first = redis.call('XRANGE', LOG, '-', '+', 'COUNT', 1)[1]
   return first and tonumber(string.match(first[1], '^%d+')) or head + 1
 end
 
@@ -42,19 +43,19 @@ local function turn(log, replid, torn)
     end
   end
   log.gen, log.past = new_gen(replid, log.gen), past
-  redis.call('HSET', KEYS[1], 'g', log.gen, 's', log.seq, 'r', replid, 'p', past)
+  redis.call('HSET', META, 'g', log.gen, 's', log.seq, 'r', replid, 'p', past)
 end
 
 -- The log whose meta is gone (evicted): what stood in it is in its last frame.
 local function from_last_frame()
-  local last = redis.call('XREVRANGE', KEYS[2], '+', '-', 'COUNT', 1)[1]
+  local last = redis.call('XREVRANGE', LOG, '+', '-', 'COUNT', 1)[1]
   if not last then return nil end
   local gen, seq = string.match(last[2][2], ',"gen":"(%w+)","seq":(%d+),"ts":%d+}$')
   return gen and {gen = gen, seq = tonumber(seq), past = ''}
 end
 
 local function open_log(replid, create)
-  local meta = redis.call('HMGET', KEYS[1], 'g', 's', 'r', 'p', 'b')
+  local meta = redis.call('HMGET', META, 'g', 's', 'r', 'p', 'b')
   if meta[1] then
     local log = {gen = meta[1], seq = tonumber(meta[2]), past = meta[4], bucket = meta[5] and tonumber(meta[5])}
     if meta[3] ~= replid then turn(log, replid, false) end
@@ -65,7 +66,7 @@ local function open_log(replid, create)
     turn(log, replid, false)
   elseif create then
     log = {gen = new_gen(replid), seq = 0, past = ''}
-    redis.call('HSET', KEYS[1], 'g', log.gen, 's', 0, 'r', replid, 'p', '')
+    redis.call('HSET', META, 'g', log.gen, 's', 0, 'r', replid, 'p', '')
   end
   return log
 end

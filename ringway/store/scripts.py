@@ -54,10 +54,14 @@ def run(client: Client, call: Call) -> Any:
     return reply
 
 
-def run_many(client: Client, calls: Sequence[Call]) -> list[Any]:
-    """The replies, in order, of one pipeline. What failed is an Unavailable in its place; nothing is raised."""
+def run_many(client: Client, calls: Sequence[Call], *, ordered: bool = True) -> list[Any]:
+    """The replies, in order, of one pipeline. What failed is an Unavailable in its place; nothing is raised.
+
+    Args:
+        ordered: whether a later call must not run before an earlier one. Otherwise the text is left out at first.
+    """
     try:
-        replies = _pipeline(client, calls, text_first=len(calls) > 1)
+        replies = _pipeline(client, calls, text_first=ordered and len(calls) > 1)
         unknown = [i for i, reply in enumerate(replies) if isinstance(reply, NoScriptError)]
         if unknown:
             again = _pipeline(client, [calls[i] for i in unknown], text_first=True)

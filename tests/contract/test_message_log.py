@@ -10,9 +10,11 @@ from typing import Any
 import pytest
 
 from ringway.core.frames import Position
+from ringway.store.arrivals import UNREAD, USERS, Arrival
 from ringway.store.client import Client, connect
-from ringway.store.keys import Keys
-from ringway.store.log import MessageLog
+from ringway.store.keys import Keys, inbox
+from ringway.store.log import Append, MessageLog
+from ringway.store.memberships import Memberships
 from ringway.store.notices import LogNotice, decode
 from tests.harness.logs import all_done, append, at, frames, ids, message
 from tests.harness.redis_fleets import RedisClusterServers, RedisSentinel
@@ -171,3 +173,39 @@ def test_concurrent_appends_leave_no_hole_and_no_double(client: Client, keys: Ke
     assert len({(message_id, seq) for message_id, seq, _ in seen}) == 200
     entries = MessageLog(client, keys).read("u:bob", None, limit=1000)
     assert [seq for seq, _frame in entries.frames] == list(range(1, 201))
+
+
+def test_users_who_connect_get_what_single_reads_would_have_said(client: Client, keys: Keys, log: MessageLog) -> None:
+    uids = [f"user {i} {{}}" for i in range(2 * USERS + 3)]
+    for uid in uids[::2]:
+        append(log, "a", "b", "c", ch=inbox(uid))
+    gen = log.read(inbox(uids[0]), None).gen
+    log.ack(uids[0], inbox(uids[0]), gen, 1)
+    Memberships(client, keys).add(uids[0], "team b")
+    Memberships(client, keys).add(uids[0], "team a")
+    arrivals = [Arrival(uid, UNREAD) for uid in uids]
+    arrivals[2] = Arrival(uids[2], Position(log.read(inbox(uids[2]), None).gen, 2))
+    arrivals[4] = Arrival(uids[4], Position("invented", 9))
+    found = log.arrive(arrivals)
+    assert [len(entries.frames) for entries, _ in found] == [2, 0, 1, 0, 3] + [0, 3] * (USERS - 1)
+    assert [groups for _, groups in found] == [["team a", "team b"]] + [[]] * (len(uids) - 1)
+    assert [entries.recovered for entries, _ in found[:6]] == [True, True, True, True, False, True]
+    for arrival, (entries, _) in zip(arrivals[1:], found[1:], strict=True):
+        assert entries == log.read(inbox(arrival.uid), None if arrival.after == UNREAD else arrival.after)
+
+
+def test_users_who_come_late_in_a_full_answer_have_more_to_read(log: MessageLog) -> None:
+    uids = [f"u{i}" for i in range(8)]
+    for uid in uids:
+        log.append_many([Append(inbox(uid), "alice", f"m{i}", b'"%s"' % (b"x" * 60_000)) for i in range(6)])
+    found = log.arrive([Arrival(uid, UNREAD) for uid in uids])
+    assert all(entries.frames for entries, _ in found), "nobody is left without an answer"
+    for entries, _ in found:
+        last, frames_of = entries.frames[-1][0], len(entries.frames)
+        assert (entries.pending, entries.more, last) == (6, frames_of < 6, frames_of)
+
+
+def test_an_arrival_makes_the_inbox_so_that_there_is_a_position(log: MessageLog) -> None:
+    [(entries, groups)] = log.arrive([Arrival("nobody yet", UNREAD)])
+    assert (entries.seq, entries.recovered, entries.frames, groups) == (0, True, [], [])
+    assert log.heads([inbox("nobody yet")]) == [Position(entries.gen, 0)]
