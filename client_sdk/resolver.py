@@ -7,6 +7,7 @@ import logging
 import ssl
 from collections.abc import Awaitable, Callable
 from functools import cache
+from itertools import cycle
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -18,7 +19,7 @@ from .events import LookupFailed, Resolve, Routed
 log = logging.getLogger("ringway.client_sdk")
 Token = str | Callable[[], str]
 AsyncToken = str | Callable[[], str | Awaitable[str]]
-AT_ONCE = 8  # requests that one event loop has under way: httpx's pool polls every connection for each request
+POOLS, AT_ONCE = 4, 8  # httpx polls every connection of a pool for each request, so several small ones are cheaper
 
 
 @cache
@@ -84,11 +85,10 @@ class Resolver:
         self._http.close()
 
 
-class _Shared:
-    """The HTTP client of one event loop, for all AsyncClients in it: they ask rarely, and a pool each is heavy."""
+class _Pool:
+    """A few connections for requests of one event loop."""
 
     def __init__(self) -> None:
-        self.users = 0
         self.turn = asyncio.Semaphore(AT_ONCE)
         self.https: dict[ssl.SSLContext, httpx.AsyncClient] = {}
 
@@ -96,6 +96,26 @@ class _Shared:
         if context not in self.https:
             self.https[context] = httpx.AsyncClient(verify=context)
         return self.https[context]
+
+
+class _Shared:
+    """The HTTP clients of one event loop, for all AsyncClients in it: they ask rarely, and a pool each is heavy."""
+
+    def __init__(self) -> None:
+        self.users = 0
+        self._pools = [_Pool() for _ in range(POOLS)]
+        self._turns = cycle(self._pools)
+
+    def pool(self) -> _Pool:
+        """The next one in turn; the first, while one is enough."""
+        first = self._pools[0]
+        return next(self._turns) if first.turn.locked() else first
+
+    async def close(self) -> None:
+        for pool in self._pools:
+            https, pool.https = pool.https, {}
+            for http in https.values():
+                await http.aclose()
 
 
 _shared: WeakKeyDictionary[asyncio.AbstractEventLoop, _Shared] = WeakKeyDictionary()
@@ -114,8 +134,9 @@ class AsyncResolver:
         try:
             token = self._token() if callable(self._token) else self._token or ""
             request = _request(lookup, self._uid, action, token if isinstance(token, str) else await token)
-            async with self._shared.turn:
-                answer = await self._shared.http(self._context).get(**request, timeout=self._timeout_s)
+            pool = self._shared.pool()
+            async with pool.turn:
+                answer = await pool.http(self._context).get(**request, timeout=self._timeout_s)
             return read_answer(action.stamp, answer)
         except Exception as error:  # noqa: BLE001 - the application's token callable may raise anything
             return _failed(lookup, action, error)
@@ -124,6 +145,4 @@ class AsyncResolver:
         """Let go; the last one out closes the shared client."""
         self._shared.users -= 1
         if self._shared.users == 0:
-            https, self._shared.https = self._shared.https, {}
-            for http in https.values():
-                await http.aclose()
+            await self._shared.close()
