@@ -38,6 +38,7 @@ from .status import figures
 log = logging.getLogger(__name__)
 
 SWEEP_S = 30.0
+ZOOKEEPER_START_S = 3.0  # then the ring's mirror has to do until ZooKeeper is there
 STATS_S = 2.0
 RING_WAIT_S = 5.0  # for a ring without this node, when it drains
 LINGER_S = 1.0  # after that ring, for clients whose route is older
@@ -67,7 +68,7 @@ class NodeServer(Parts):
         for channel in (self.keys.node_channel(self.id), self.keys.all_channel, self.keys.ring_channel):
             self.subscriber.subscribe(channel, lambda: None)
         self.subscriber.start()
-        self.zk.start()
+        self.zk.start(ZOOKEEPER_START_S)
         self.rings.start()
         self.acceptor.start()
         self.registration.register()

@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import tempfile
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -172,10 +173,28 @@ class JavaServer:
 
     def wipe(self) -> None:
         """Loses all data, as after the loss of the data directory; a running server is killed and started again."""
+        self._while_down(lambda: shutil.rmtree(self._folder / "version-2", ignore_errors=True))
+
+    def back_up(self) -> Path:
+        """A copy of the data as they are now; a running server is killed for it and started again."""
+        copy = self._folder / "backup"
+        self._while_down(lambda: shutil.copytree(self._folder / "version-2", copy))
+        return copy
+
+    def restore(self, copy: Path) -> None:
+        """Goes back to the data of a copy; a running server is killed and started again."""
+
+        def replace() -> None:
+            shutil.rmtree(self._folder / "version-2")
+            shutil.copytree(copy, self._folder / "version-2")
+
+        self._while_down(replace)
+
+    def _while_down(self, work: Callable[[], object]) -> None:
         was_alive = self.alive
         if was_alive:
             self.kill()
-        shutil.rmtree(self._folder / "version-2", ignore_errors=True)
+        work()
         if was_alive:
             self.start()
 
