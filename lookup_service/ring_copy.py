@@ -19,8 +19,9 @@ RETRY_S = 5.0
 class Mirror(Protocol):
     """Where documents are copied for readers without ZooKeeper. It must refuse to go back to an older one."""
 
-    def store(self, document: bytes, gen: int, epoch: int) -> object: ...
+    def store(self, document: bytes, gen: int, epoch: int) -> bool: ...
     def load(self) -> bytes | None: ...
+    def discard(self, document: bytes) -> bool: ...
 
 
 class RingCopy:
@@ -66,10 +67,17 @@ class RingCopy:
     def flush(self, now: float) -> None:
         """Write what is wanted, if Redis can be asked now."""
         document = self.wanted
-        if document is not None:
-            store = partial(self._mirror.store, document.to_bytes(), document.gen, document.epoch)
-            if self._try(store, now):
-                self.wanted = None
+        if document is not None and self._try(partial(self._store, document), now):
+            self.wanted = None
+
+    def _store(self, document: RingDocument) -> None:
+        """Copy the document; what stands there under a higher number must be one that verifies and has it."""
+        if self._mirror.store(document.to_bytes(), document.gen, document.epoch):
+            return
+        data = self._mirror.load()
+        standing = self._verified(data, "Redis") if data else None
+        if data and (standing is None or standing.version < document.version) and self._mirror.discard(data):
+            self._mirror.store(document.to_bytes(), document.gen, document.epoch)
 
     def _load(self) -> None:
         data = self._mirror.load()

@@ -27,6 +27,16 @@ class RingMirror:
         args = (gen, epoch, document, self._keys.ring_channel)
         return bool(run(self._client, Call(script("ring.lua"), (self._keys.ring,), args)))
 
+    def discard(self, document: bytes) -> bool:
+        """Take away a copy that its reader found to be forged; False: another stands there by now.
+
+        Its number, which nobody vouches for either, would otherwise keep every real document out.
+
+        Raises:
+            Unavailable: Redis does not answer.
+        """
+        return bool(run(self._client, Call(script("ring_discard.lua"), (self._keys.ring,), (document,))))
+
     def load(self) -> bytes | None:
         """The newest document copied; None: there is none. Raises Unavailable."""
         with redis_errors():

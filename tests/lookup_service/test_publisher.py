@@ -46,6 +46,13 @@ class FakeMirror:
         self._answer()
         return self.data
 
+    def discard(self, data: bytes) -> bool:
+        self._answer()
+        if self.data != data:
+            return False
+        self.data, self.version = None, (0, 0)
+        return True
+
     def _answer(self) -> None:
         if self.away:
             raise Unavailable("Redis")
@@ -381,6 +388,15 @@ def test_a_forged_copy_in_redis_is_ignored_and_replaced(world: World) -> None:
     assert first.version == Version(WALL, 1)
     assert publisher.alarms["forged"] == 1
     wait_until(lambda: world.mirror.document == first)
+
+
+@pytest.mark.parametrize("forger", [STRANGER, KEYS], ids=["by a stranger", "an old one under a high number"])
+def test_a_copy_whose_number_nobody_vouches_for_does_not_keep_the_ring_out(world: World, forger: KeyRing) -> None:
+    world.mirror = FakeMirror(document(WALL - 9, 1, [member("evil")], forger).to_bytes())
+    world.mirror.version = (2**50, 1)
+    world.publisher()
+    world.node("a")
+    wait_until(lambda: bool(world.seen) and world.mirror.data == world.seen[-1].to_bytes(), 10.0, "the copy replaced")
 
 
 def test_a_publication_does_not_wait_for_redis_and_is_copied_later(

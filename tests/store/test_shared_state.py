@@ -24,6 +24,16 @@ def test_the_mirror_never_goes_back(client: Any, keys: Keys) -> None:
     assert mirror.load() == b"other history"
 
 
+def test_a_forged_copy_can_be_taken_away_and_no_other(client: Any, keys: Keys) -> None:
+    mirror = RingMirror(client, keys)
+    mirror.store(b"forged", 2**50, 1)
+    assert not mirror.store(b"real", 100, 9)
+    assert not mirror.discard(b"another")
+    assert mirror.discard(b"forged")
+    assert mirror.load() is None
+    assert mirror.store(b"real", 100, 9)
+
+
 def test_the_mirror_tells_what_it_stores(client: Any, keys: Keys) -> None:
     mirror = RingMirror(client, keys)
     with client.pubsub(ignore_subscribe_messages=True) as listener:
