@@ -112,9 +112,7 @@ class Publisher:
             self._zk.runtime.guard(self._election.resign, log, "resigning")
 
     def status(self) -> PublisherStatus:
-        verdicts = self._verdicts
-        if self._term and not self._zk.connected:
-            verdicts = decide(self._state, self._known, None, self._options, self._clock()).verdicts
+        verdicts = self._frozen() if self._term and not self._zk.connected else self._verdicts
         age_s = self._zk.disconnected_for(time.monotonic())
         nodes = Counter(record.state.value for record in self._observed.values())
         alarms = self.alarms + self._nodes.counts
@@ -124,7 +122,11 @@ class Publisher:
     # --- one pass
 
     def _step(self) -> float:
-        if not self._zk.connected or not self._campaign():
+        if not self._zk.connected:
+            if self._term:
+                self._tell(self._frozen())
+            return RECONCILE_S
+        if not self._campaign():
             return RECONCILE_S
         standing, znode_version = self._standing()
         if not self._in_office or not self._is_ours(standing):
@@ -139,6 +141,10 @@ class Publisher:
                 self._state = self._state.published(decision.lost, self._clock())
             return 0.0
         return max(0.0, min(RECONCILE_S, min(decision.wake_at, self._copy.due_at) - self._clock()))
+
+    def _frozen(self) -> tuple[Verdict, ...]:
+        """What the guards say while ZooKeeper cannot be asked. The watches' end, at a disconnect, wakes the loop."""
+        return decide(self._state, self._known, None, self._options, self._clock()).verdicts
 
     def _campaign(self) -> bool:
         """Whether this process is elected. Another session is another term, even where nobody else came between."""

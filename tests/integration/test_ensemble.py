@@ -20,7 +20,7 @@ pytestmark = [
     pytest.mark.slow, pytest.mark.timeout(300), pytest.mark.xdist_group("crowd"),
     pytest.mark.skipif(not zookeeper_java.available(), reason="an ensemble needs Debian's zookeeper package"),
 ]  # fmt: skip
-SESSIONS = 200
+SESSIONS = 500
 SESSION_TIMEOUT_S = 6.0
 AGREE_S = 15.0
 

@@ -59,7 +59,9 @@ def agree_later(cluster: Cluster, before: Ring, what: str) -> Ring:
         found = wait_agreed(cluster, 40.0)
         return found if found[0][:2] > before[:2] else None
 
-    ring = wait_until(later, 40.0, f"a later ring than {before}")[0]
+    found = wait_until(later, 40.0, f"a later ring than {before}")
+    assert found is not None
+    ring = found[0]
     print(f"{what}: ring {before[0]}.{before[1]} is now {ring[0]}.{ring[1]}")
     return ring
 

@@ -122,13 +122,15 @@ def test_every_part_says_which_ring_it_has_and_what_became_of_it(cluster: Cluste
     own_zookeeper.stop()
     wait_until(lambda: cluster.nodes["node-1"].metric("ringway_node_ring_age_seconds") > 1, 15.0)
     wait_until(lambda: metric(cluster.lookups[0].get("/metrics").text, "ringway_lookup_ring_age_seconds") > 1, 5.0)
-    frozen = {"guard": "frozen", "action": "keep"}
+    for name in ("ringway_lookup_publisher_guards", "ringway_lookup_publisher_decisions"):
 
-    def held() -> float:
-        texts = [each.get("/metrics").text for each in cluster.lookups]
-        return sum(metric(text, "ringway_lookup_publisher_guards", **frozen) for text in texts)
+        def frozen(name: str = name) -> float:
+            texts = [each.get("/metrics").text for each in cluster.lookups]
+            return sum(metric(text, name, guard="frozen", action="keep") for text in texts)
 
-    wait_until(lambda: held() == 1, 5.0, "the guard is shown")
+        wait_until(lambda frozen=frozen: frozen() == 1, 5.0, f"{name} of the guard")  # type: ignore[misc]
+    logs = "".join(lookup.log.read_text() for lookup in cluster.lookups)
+    assert "guard frozen: keep all: ZooKeeper cannot be read, so the ring stays as it is" in logs
 
 
 def test_ring_watch_shows_each_ring_with_who_came_who_went_and_how_many_move(cluster: Cluster) -> None:
