@@ -130,7 +130,7 @@ class Acceptor:
         if isinstance(verdict, Refuse):
             greeting.refuse(verdict)
             return
-        greeting.release()
+        greeting.release(watched=True)  # two system calls less than to forget it and watch it again
         self.connect(greeting.stream, request, verdict, early)
 
     def connect(self, stream: Stream, request: Handshake, verdict: Accept, early: bytes) -> None:

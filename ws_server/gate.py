@@ -12,6 +12,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from itertools import count
 from secrets import token_hex
 from typing import Any
 
@@ -96,6 +97,7 @@ class Gate:
         self._guard = ReplayGuard()
         self.on_away: list[Callable[[User], object]] = []
         self.on_gone: list[Callable[[Session], object]] = []
+        self._sid_prefix, self._sids = token_hex(6), count(1)
         self.closing = False  # about to exit: nobody is let in any more
         self.admitted: Counter[str] = Counter()  # by verdict
         self.refused: Counter[str] = Counter()  # tickets by cause
@@ -168,12 +170,16 @@ class Gate:
 
     def _admitted(self, connection: Connection, arriving: Arriving, admission: Admission) -> None:
         ticket = arriving.ticket
-        session = Session(connection, self._sessions.user(ticket.uid), token_hex(8), ticket.roles)
+        session = Session(connection, self._sessions.user(ticket.uid), self._new_sid(), ticket.roles)
         if self._hooks.connect:
             session.mailbox = Mailbox(session)
             session.mailbox.put(self._ask, connection, arriving, session)
         else:
             self._enter(session, arriving, admission)
+
+    def _new_sid(self) -> str:
+        """Unique in the cluster, and no secret: this process's random number and a count."""
+        return f"{self._sid_prefix}{next(self._sids):x}"
 
     def _ask(self, connection: Connection, arriving: Arriving, session: Session) -> None:
         """The connect handlers may block; the ring may have changed meanwhile, so it is asked again."""

@@ -107,11 +107,12 @@ class Greeting:
         self.release()
         self.stream.close()
 
-    def release(self) -> None:
-        """Let go of the socket: no watcher, no deadline."""
+    def release(self, *, watched: bool = False) -> None:
+        """Let go of the socket: no watcher, no deadline. `watched`: whoever takes it over goes on watching it."""
         if self._waiting:
             self._waiting = False
-            self._acceptor.endpoint.poller.forget(self.stream.fileno())
+            if not watched:
+                self._acceptor.endpoint.poller.forget(self.stream.fileno())
             self._acceptor.forget(self)
         if self._token is not None:
             self._acceptor.endpoint.heartbeat.cancel(self, self._token)

@@ -164,3 +164,8 @@ def test_sessions_are_counted_and_forgotten(nodes: Nodes) -> None:
         client.close()
     until(lambda: node.metric("sessions") == 0, "sessions forgotten")
     assert node.metric("users") == 0
+
+
+def test_session_ids_are_never_used_twice(nodes: Nodes) -> None:
+    sids = [nodes.connect(f"gate-sid-{i % 3}").read()["sid"] for i in range(12)]
+    assert len(set(sids)) == len(sids)
