@@ -113,7 +113,7 @@ def ring(lookup: Sequence[str], watch: bool, as_json: bool) -> None:
     document, nodes = api.get("/ring"), api.get("/nodes")
     _show(document, as_json, lambda ring: operator.show_ring(ring, nodes["nodes"]))
     if watch:
-        for line in operator.watch(api, document):
+        for line in operator.follow(api, document):
             click.echo(f"{time.strftime('%H:%M:%S')} {line}")
 
 

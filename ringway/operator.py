@@ -150,9 +150,28 @@ def show_preview(answer: dict[str, Any]) -> str:
 
 def watch(api: LookupApi, document: dict[str, Any]) -> Iterator[str]:
     """One line for each new ring after `document`, for as long as the lookup sends events."""
+    for line, _ in _newer(api, document):
+        yield line
+
+
+def follow(api: LookupApi, document: dict[str, Any]) -> Iterator[str]:
+    """As `watch`, without an end: where a lookup ends its events, the next one's first ring shows what was missed."""
+    while True:
+        try:
+            for line, newer in _newer(api, document):
+                document = newer
+                yield line
+        except LookupFailed as error:
+            yield str(error)
+        api.next()
+        time.sleep(POLL_S)
+
+
+def _newer(api: LookupApi, document: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Each new ring after `document`, and the line that tells what it changes."""
     for event, data in api.events():
         if event == "ring" and (data["gen"], data["epoch"]) > (document["gen"], document["epoch"]):
-            yield ring_change(document, data, data.get("moved"))
+            yield ring_change(document, data, data.get("moved")), data
             document = data
 
 

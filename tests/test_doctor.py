@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import httpx
 import pytest
 
+from ringway import doctor
+from ringway.core.keys import DEVELOPMENT_KEYS, KeyRing
 from ringway.core.members import Version
-from ringway.doctor import Finding, View, diagnose, report
+from ringway.doctor import Finding, Servers, View, diagnose, examine, report
 
 ONE, TWO, THREE = Version(1000, 1), Version(1000, 2), Version(2000, 1)
 
@@ -54,3 +59,34 @@ def test_the_report_has_a_line_for_each_part_and_a_verdict() -> None:
     agreed = report(views(zookeeper=(TWO, "a" * 64), node=(TWO, "a" * 64)))
     assert "zookeeper  1000.2  aaaaaaaaaaaa  ok" in agreed
     assert agreed.endswith("all parts agree")
+
+
+def test_who_is_behind_says_so_if_it_has_refused_documents() -> None:
+    behind = View("node", ONE, "a", dropped="forged 2")
+    (finding,) = diagnose([*views(zookeeper=(TWO, "b")), behind])
+    assert "is behind" in finding.text
+    assert "it has dropped ring documents (forged 2): does its RINGWAY_KEYS" in finding.text
+
+
+class Lookup:
+    """A lookup of two processes, of which one has an older ring."""
+
+    metrics = "".join(
+        f'ringway_lookup_ring_{name}{{pid="{pid}"}} {float(value)}\n'
+        for pid, epoch, digits in ((7, 2, "ab" * 6 + "a"), (8, 1, "c" * 13))
+        for name, value in (("gen", 1000), ("epoch", epoch), ("checksum", int(digits, 16)))
+    )
+
+    def get(self, url: str, **_: Any) -> httpx.Response:
+        path = url.rpartition("/")[2]
+        ring = {"gen": 1000, "epoch": 2, "checksum": "ab" * 32, "stale": False, "members": []}
+        answers = {"ring": ring, "readyz": {"ready": True, "redis": True, "documents_dropped": {}}}
+        return httpx.Response(200, json=answers[path]) if path in answers else httpx.Response(200, text=self.metrics)
+
+
+def test_a_process_of_a_lookup_that_lags_behind_the_others_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(httpx, "get", Lookup().get)
+    monkeypatch.setattr(doctor, "SETTLE_S", 0.0)
+    found = diagnose(examine(Servers(["http://one"], None, None, "x", KeyRing.parse(DEVELOPMENT_KEYS))))
+    assert [finding.part for finding in found] == ["lookup http://one, process 8"]
+    assert "is behind: ring 1000.1, lookup http://one has 1000.2" in found[0].text

@@ -136,7 +136,8 @@ def test_every_part_says_which_ring_it_has_and_what_became_of_it(cluster: Cluste
 def test_ring_watch_shows_each_ring_with_who_came_who_went_and_how_many_move(cluster: Cluster) -> None:
     with ExitStack() as stack:
         processes = stack.enter_context(Processes())
-        watching = processes.start("watch", [*RINGWAY, "ring", "--watch", "--lookup", cluster.url])
+        lookups = ",".join(lookup.url for lookup in cluster.lookups)
+        watching = processes.start("watch", [*RINGWAY, "ring", "--watch", "--lookup", lookups])
         watching.wait_line(r"node-2 .*active", 20.0)
         cluster.add_node("node-3")
         joined = watching.wait_line(r"ring \d+\.\d+: \+ node-3 \(active\); 3 active; ([\d.]+)% of all users move", 10.0)
@@ -144,4 +145,6 @@ def test_ring_watch_shows_each_ring_with_who_came_who_went_and_how_many_move(clu
         cluster.nodes["node-1"].terminate()
         watching.wait_line(r"ring \d+\.\d+: node-1 state active -> draining; 2 active; [\d.]+% of all users move", 10.0)
         watching.wait_line(r"ring \d+\.\d+: - node-1; 2 active; 0.0% of all users move", 20.0)
-        assert watching.alive
+        cluster.lookups[0].kill()  # it goes on with the other one
+        cluster.add_node("node-4")
+        watching.wait_line(r"ring \d+\.\d+: .*\+ node-4 \(active\); 3 active", 20.0)
