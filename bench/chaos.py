@@ -31,12 +31,12 @@ import click
 from ringway.chaos.ledger import percentile
 from ringway.chaos.run import Fault, Run, plan, run
 from ringway.chaos.traffic import Load, Traffic
-from tests.harness.faults import FAULTS, Rig, faults, rig, rolling_restart
+from tests.harness.faults import FAULTS, HARDER, Rig, faults, rig, rolling_restart
 
 RESULTS = Path(__file__).parent / "results"
 TOGETHER = "three together"
 ROLLING = "rolling restart"
-SCENARIOS = (*FAULTS, ROLLING, TOGETHER)
+SCENARIOS = (*FAULTS, *HARDER, ROLLING, TOGETHER)
 Row = dict[str, Any]
 
 

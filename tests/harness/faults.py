@@ -133,7 +133,10 @@ def _replace(rig: Rig, lookup: LookupServer) -> None:
 
 
 def restart_zookeeper(rig: Rig) -> None:
-    rig.zookeeper.restart()
+    """kill -9, some seconds without it, and a start with its data."""
+    rig.zookeeper.kill()
+    time.sleep(3.0)
+    rig.zookeeper.start()
 
 
 def restart_redis(rig: Rig) -> None:
@@ -141,6 +144,13 @@ def restart_redis(rig: Rig) -> None:
     rig.redis.kill()
     time.sleep(1.0)
     rig.redis.start()
+
+
+def lose_power(rig: Rig) -> None:
+    """Redis loses what it said ok to within the last half second, as everysec allows when the power fails."""
+    size = rig.redis.journal_size()
+    time.sleep(0.5)
+    rig.redis.lose_after(size)
 
 
 def drop_redis(rig: Rig) -> None:
@@ -161,6 +171,7 @@ FAULTS: dict[str, Callable[[Rig], None]] = {
     "Redis connections dropped": drop_redis,
     "node frozen": freeze_node,
 }
+HARDER: dict[str, Callable[[Rig], None]] = {"Redis loses power": lose_power}  # gaps may be reported
 
 
 def rolling_restart(rig: Rig) -> None:
@@ -174,4 +185,4 @@ def rolling_restart(rig: Rig) -> None:
 
 def faults(rig: Rig, names: list[str]) -> list[Fault]:
     """These faults, for `ringway.chaos.run`."""
-    return [Fault(name, partial(FAULTS[name], rig)) for name in names]
+    return [Fault(name, partial((FAULTS | HARDER)[name], rig)) for name in names]

@@ -59,7 +59,7 @@ def test_5000_clients_of_a_killed_node_come_back_through_one_lookup_worker(zooke
     env = {"RINGWAY_PING": "300"}  # the light clients answer no pings
     with Cluster(zookeeper=zookeeper, redis=redis_url, nodes=4, node_env=env) as cluster:
         crowd, seconds = asyncio.run(come_back(cluster))
-    print(f"{CLIENTS} clients back in {seconds:.1f} s; refusals {dict(crowd.refusals)}; busiest {busiest(crowd.handshakes)}")
+    print(f"{CLIENTS} clients back in {seconds:.1f} s; refused {dict(crowd.refusals)}; {busiest(crowd.handshakes)}")
     assert not crowd.improper, "refusals other than 429 and 503 with Retry-After"
     assert VICTIM not in {client.node for client in crowd.clients}
     for most, all_ in busiest(crowd.handshakes):

@@ -17,12 +17,13 @@ from ringway.chaos.run import Run, run
 from ringway.chaos.traffic import Load, Traffic
 from ringway.core.hashing import XXH64, hashing
 from ringway.core.ring import Ring
-from tests.harness.faults import FAULTS, Rig, faults, rig
+from tests.harness.faults import FAULTS, HARDER, Rig, faults, rig
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300), pytest.mark.xdist_group("crowd")]
 
 LOAD = Load(sessions=150, user_rate=120, group_rate=30, groups=15)
 BEFORE_S, AFTER_S = 0.5, 1.0  # traffic before and after the fault
+ALL = [*FAULTS, *HARDER]
 QUIET = ["node joins", "node drains"]
 KILL = "node killed"
 KILLS = 3  # a busy machine gets so many chances to be fast enough
@@ -57,7 +58,7 @@ async def through(at: Rig, name: str, seed: int) -> Case:
 @pytest.fixture(scope="module")
 def cases() -> Iterator[dict[str, Case]]:
     with rig() as at:
-        found = {name: asyncio.run(through(at, name, seed)) for seed, name in enumerate(FAULTS, 1)}
+        found = {name: asyncio.run(through(at, name, seed)) for seed, name in enumerate(ALL, 1)}
         for seed in range(1, KILLS):
             if not found[KILL].run.ok or prompt(found[KILL]):
                 break
@@ -71,13 +72,13 @@ def prompt(case: Case) -> bool:
     return bool(away) and percentile(away, 50) < 1.0 and percentile(away, 99) < 3.0
 
 
-@pytest.mark.parametrize("name", FAULTS)
+@pytest.mark.parametrize("name", ALL)
 def test_nothing_is_lost_doubled_or_out_of_order(cases: dict[str, Case], name: str) -> None:
     done = cases[name].run
     assert not done.failed_faults
     assert done.ok, "\n".join(done.verdict.lines())
     assert done.settled
-    assert not done.verdict.gaps
+    assert name in HARDER or not done.verdict.gaps
     assert done.verdict.sent > LOAD.user_rate
 
 
@@ -93,7 +94,7 @@ def test_a_join_and_a_drain_move_exactly_the_rings_share_once_and_cut_nobody(
     assert not case.run.verdict.outages, "no SDK client was without an open connection"
 
 
-@pytest.mark.parametrize("name", sorted(set(FAULTS) - {KILL}))
+@pytest.mark.parametrize("name", sorted(set(ALL) - {KILL}))
 def test_only_a_killed_node_cuts_its_clients_off(cases: dict[str, Case], name: str) -> None:
     assert not cases[name].run.verdict.outages
 
