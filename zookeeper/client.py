@@ -18,16 +18,17 @@ import re
 import time
 from collections import Counter
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
-from kazoo.exceptions import KazooException
+from kazoo.exceptions import KazooException, NoAuthError, NodeExistsError
 from kazoo.protocol.states import KazooState
 
 from ringway.core.errors import ConfigError
 
 from .calls import SERVICE, Calls, Watch
-from .kazoo_client import TlsOptions, kazoo_client
+from .kazoo_client import TlsOptions, kazoo_client, root_acl
 from .runtime import Runtime, runtime
 
 __all__ = ["SERVICE", "SessionListener", "TlsOptions", "Watch", "ZooKeeper"]
@@ -37,6 +38,7 @@ log = logging.getLogger(__name__)
 # The session timeout is the time after which a dead node's users move at the latest; a stall of the process longer
 # than it loses the session (row 11).
 TIMEOUT_S = 10.0
+ROOT = "/ringway"
 # When to suspect that servers refuse this session and would grant a new one; and how long that must have been so. The
 # grace must outlast kazoo's way through all hosts, or a server's return would cost a session that it still knows.
 SUSPECT_AFTER_TIMEOUTS = 2.0
@@ -78,6 +80,7 @@ class ZooKeeper(Calls):
         self.counts: Counter[str] = Counter()
         self._new_client = partial(kazoo_client, hosts, timeout_s, tls=tls, digest=digest)
         super().__init__(self._new_client(self.runtime))
+        self._root_acl = root_acl(digest) if digest else None
         self.client.add_listener(self._note)
         self._listeners: list[SessionListener] = []
         self._wake = self.runtime.event()
@@ -141,7 +144,14 @@ class ZooKeeper(Calls):
 
     def path(self, *parts: str) -> str:
         """`/ringway/<cluster>/<parts...>`"""
-        return "/".join(("/ringway", self.cluster, *parts))
+        return "/".join((ROOT, self.cluster, *parts))
+
+    def ensure_path(self, path: str) -> None:
+        """Create a znode and those above it where they are missing. Raises Unavailable."""
+        if self._root_acl:
+            with suppress(NodeExistsError, NoAuthError):  # whether it matters, the next call will say
+                self.call(lambda client: client.create_async(ROOT, acl=self._root_acl))
+        super().ensure_path(path)
 
     # --- supervision
 

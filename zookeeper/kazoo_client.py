@@ -29,6 +29,12 @@ class TlsOptions:
     check_hostname: bool = True
 
 
+def root_acl(digest: str) -> list[Any]:
+    """Of the znode above all clusters: anybody may add a cluster, whose own znodes its password alone may write."""
+    user, _, password = digest.partition(":")
+    return [make_digest_acl(user, password, all=True), make_acl("world", "anyone", read=True, create=True)]
+
+
 class FailFastClient(KazooClient):  # type: ignore[misc]
     """A KazooClient that refuses a request while it has no connection, instead of keeping it for later (row 3)."""
 

@@ -343,6 +343,16 @@ def test_digest_lets_others_read_but_not_write(zookeeper: str) -> None:
         ours.delete(ours.path("nodes", "n1"))
 
 
+def test_clusters_with_different_passwords_share_a_server() -> None:
+    with devserver() as server:
+        with session(server.address, "one", digest="one:secret") as one:
+            one.ensure_path(one.path("nodes"))
+        with session(server.address, "two", digest="two:secret") as two:
+            two.ensure_path(two.path("nodes"))
+            with pytest.raises(NoAuthError):
+                two.create(two.path("nodes", "n1").replace("two", "one"))
+
+
 @pytest.mark.parametrize("options", [{"digest": "nocolon"}, {"cluster": "a/b"}, {"handler": "asyncio"}])
 def test_options_that_cannot_work_are_refused(options: dict[str, str]) -> None:
     with pytest.raises(ConfigError):
