@@ -77,7 +77,7 @@ def row(scenario: str, load: Load, done: Run) -> Row:
         "doubled": len(verdict.doubled), "disorder": len(verdict.disorder), "strange": verdict.strange,
         "gaps": verdict.gaps, "refused": sum(verdict.refused.values()), "unanswered": verdict.unanswered,
         "settled": done.settled, "failed_faults": [strike.error for strike in done.failed_faults],
-        "outages": len(away), "outage_p50_s": round(percentile(away, 50), 3) if away else 0.0,
+        "causes": dict(done.causes), "outages": len(away), "outage_p50_s": round(percentile(away, 50), 3) if away else 0.0,
         "outage_p99_s": round(percentile(away, 99), 3) if away else 0.0,
         "moved": sum(n for hop, n in hops.items() if hop), "most_moves": max(hops, default=0),
         "p50_ms": round(verdict.latency_s.get("p50", 0) * 1000, 1),
@@ -148,7 +148,7 @@ def main(
                 if not done.ok:
                     bad += 1
                     say(f"logs are kept in {at.cluster.folder}")
-            for line in done.verdict.lines():
+            for line in done.lines():
                 say(line)
             if write:
                 keep(row(scenario, load, done))

@@ -41,7 +41,7 @@ class Options:
 def main(options: Options, say: Say) -> int:
     """Run and report; the exit code: 0 if the promise held."""
     done = asyncio.run(_run(options, say))
-    for line in done.verdict.lines():
+    for line in done.lines():
         say(line)
     if not done.settled:
         say(f"after {options.settle_s:g} s somebody was still away, or something without its ok or its reader")

@@ -141,9 +141,9 @@ class Ledger:
         self._gaps.add((uid, ch))
         self._gap_count += 1
 
-    def closed(self, uid: str, now: float) -> None:
-        """The client has no open connection from now on."""
-        self._away.setdefault(uid, now)
+    def closed(self, uid: str, now: float) -> bool:
+        """The client has no open connection from now on. Whether it had one before."""
+        return self._away.setdefault(uid, now) == now
 
     def opened(self, uid: str, now: float) -> None:
         """The client has an open connection from now on."""

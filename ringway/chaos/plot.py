@@ -77,7 +77,7 @@ def _grid(scale: _Scale, unit: str) -> list[str]:
         parts.append(f'<text x="{LEFT - 6}" y="{y + 4:.1f}" text-anchor="end">{number(value)}</text>')
     for mark in range(X_MARKS + 1):
         at = scale.seconds * mark / X_MARKS
-        text = f"{at:.0f} s"
+        text = f"{at:.3g} s"
         parts.append(f'<text x="{scale.x(at):.1f}" y="{HEIGHT - 6}" text-anchor="middle">{text}</text>')
     return [*parts, f'<text x="{LEFT + 6}" y="{TOP + 12}">{escape(unit)}</text>']
 

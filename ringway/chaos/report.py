@@ -33,7 +33,7 @@ def page(run: Run, title: str) -> str:
     parts = [
         f"<h1>{escape(title)}</h1>",
         f'<h2 class="{"good" if good else "bad"}">{verdict}</h2>',
-        f"<pre>{escape(chr(10).join(run.verdict.lines()))}</pre>",
+        f"<pre>{escape(chr(10).join(run.lines()))}</pre>",
         _faults(run), *_plots(run), _outages(run), _moves(run),
     ]
     head = f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{escape(title)}</title><style>{STYLE}</style>'

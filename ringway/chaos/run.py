@@ -6,6 +6,7 @@ import asyncio
 import random
 import subprocess
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
@@ -77,7 +78,10 @@ class Sample:
 
 @dataclass(slots=True)
 class Run:
-    """What happened. `settled`: in the end all had its ok and its readers, and everybody was connected."""
+    """What happened. `settled`: in the end all had its ok and its readers, and everybody was connected.
+
+    `hops`: how often each client changed its node; `causes`: of outages.
+    """
 
     seconds: float
     verdict: Verdict
@@ -85,6 +89,12 @@ class Run:
     samples: list[Sample]
     settled: bool
     hops: dict[str, int] = field(default_factory=dict)
+    causes: Counter[str] = field(default_factory=Counter)
+
+    def lines(self) -> list[str]:
+        """The run for people."""
+        causes = ", ".join(f"{cause} {n}" for cause, n in self.causes.most_common())
+        return [*self.verdict.lines(), *([f"outages because: {causes}"] if causes else [])]
 
     @property
     def failed_faults(self) -> list[Strike]:
@@ -161,6 +171,7 @@ async def run(
     """
     watch = Watch(traffic, say)
     traffic.forget_hops()
+    traffic.causes.clear()
     sampler = asyncio.create_task(watch.sampling())
     strikes = [asyncio.create_task(watch.strike(at, fault)) for at, fault in faults]
     talking = asyncio.create_task(traffic.talk())
@@ -173,4 +184,4 @@ async def run(
     settled = await traffic.settle(settle_s)
     sampler.cancel()
     watch.sample()
-    return Run(talked_s, traffic.verdict(), watch.strikes, watch.samples, settled, traffic.hops())
+    return Run(talked_s, traffic.verdict(), watch.strikes, watch.samples, settled, traffic.hops(), traffic.causes.copy())

@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import random
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
 
 from ringway.client_sdk import AsyncClient, AsyncReceipt, Gap, Message, SendBufferFull, State
-from ringway.core.errors import ClientError
+from ringway.core.errors import ClientError, ClosedByServer, ConnectFailed
 
 from .ledger import Ledger, Verdict
 
@@ -48,6 +49,7 @@ class Traffic:
         self._names = list(self.groups)
         self._body = "x" * load.body_bytes
         self._receipts: dict[str, AsyncReceipt] = {}
+        self.causes: Counter[str] = Counter()  # of outages
         self.nodes_seen: dict[str, list[str]] = {uid: [] for uid in self.uids}
         memberships: dict[str, list[str]] = {uid: [] for uid in self.uids}
         for group, members in self.groups.items():
@@ -69,14 +71,15 @@ class Traffic:
     def _on_gap(self, uid: str, gap: Gap) -> None:
         self.ledger.gap(uid, gap.ch)
 
-    def _on_state(self, uid: str, state: State, _cause: ClientError | None) -> None:
+    def _on_state(self, uid: str, state: State, cause: ClientError | None) -> None:
         if state in (State.OPEN, State.MOVING):
             self.ledger.opened(uid, time.monotonic())
             seen, node = self.nodes_seen[uid], self.clients[uid].node
             if not seen or seen[-1] != node:
                 seen.append(node)
         else:
-            self.ledger.closed(uid, time.monotonic())
+            if self.ledger.closed(uid, time.monotonic()) and cause is not None:
+                self.causes[_in_short(cause)] += 1
 
     def hops(self) -> dict[str, int]:
         """How often each client has changed its node since the start, or since `forget_hops`."""
@@ -159,3 +162,12 @@ class Traffic:
                 self.ledger.accepted(message, now)
             else:
                 self.ledger.refused(message, str(getattr(receipt.error, "code", type(receipt.error).__name__)))
+
+
+def _in_short(cause: ClientError) -> str:
+    """The kind of an error, with its close code where it has one, and without names of users and nodes."""
+    if isinstance(cause, ClosedByServer):
+        return f"closed by the node with {cause.code}"
+    if isinstance(cause, ConnectFailed):
+        return "the connection broke"
+    return type(cause).__name__
