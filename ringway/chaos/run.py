@@ -184,4 +184,5 @@ async def run(
     settled = await traffic.settle(settle_s)
     sampler.cancel()
     watch.sample()
-    return Run(talked_s, traffic.verdict(), watch.strikes, watch.samples, settled, traffic.hops(), traffic.causes.copy())
+    return Run(talked_s, traffic.verdict(), watch.strikes, watch.samples, settled, traffic.hops(),
+               traffic.causes.copy())
