@@ -15,7 +15,7 @@ demo: .venv/.server
 test: .venv/.dev
 	.ci/install-servers
 	$(MAKE) --no-print-directory lint
-	$(BIN)/pytest -n $(WORKERS) --dist loadgroup
+	$(BIN)/pytest -n $(WORKERS)
 
 lint: .venv/.dev
 	$(BIN)/ruff check .

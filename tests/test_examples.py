@@ -13,7 +13,7 @@ from tests.harness.browser import Browser, needs_chromium
 from tests.harness.dev import Dev
 from tests.harness.waiting import wait_until
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(120), pytest.mark.xdist_group("examples")]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(120)]
 
 
 @pytest.fixture(scope="module")

@@ -21,7 +21,7 @@ import pytest
 from tests.harness.dev import Dev
 from tests.harness.node_ws import node_ws
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(180), pytest.mark.xdist_group("readme")]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
 
 ROOT = Path(__file__).parent.parent
 BIN = Path(sys.executable).parent

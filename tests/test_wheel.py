@@ -15,7 +15,7 @@ ROOT = Path(__file__).parent.parent
 PARTS = ("ringway", "zookeeper", "lookup_service", "ws_server", "client_sdk")
 STUBS = ("types-gevent", "types-psutil")
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(600), pytest.mark.xdist_group("wheel")]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 
 def run(*command: str | Path, cwd: Path) -> str:

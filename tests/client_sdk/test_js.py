@@ -19,7 +19,6 @@ TESTS = ROOT / "tests" / "js"
 SHIPPED = ROOT / "client_sdk" / "js"
 IN_CI = os.environ.get("CI", "").lower() not in ("", "0", "false")
 
-pytestmark = pytest.mark.xdist_group("js")  # one installation of the packages at a time
 
 
 def unavailable(why: str) -> None:

@@ -18,7 +18,7 @@ from tests.harness.redises import Provider as Redis
 from tests.harness.waiting import wait_until
 from tests.harness.zookeepers import Stoppable
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(180), pytest.mark.xdist_group("crowd")]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
 UIDS = [f"user-{i}" for i in range(100)]
 ASKS = 6  # of each lookup for each uid, so that both of its workers answer
 SESSION_TIMEOUT_S = 6.0

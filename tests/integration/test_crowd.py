@@ -14,7 +14,7 @@ from ringway.core.ring import Ring
 from tests.harness.cluster import Cluster
 from tests.harness.crowd import Crowd, allow_files
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(180), pytest.mark.xdist_group("crowd")]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
 
 CLIENTS = 5000
 VICTIM = "node-2"

@@ -17,7 +17,7 @@ from tests.harness.waiting import wait_until
 from tests.harness.zookeepers import Ensemble
 
 pytestmark = [
-    pytest.mark.slow, pytest.mark.timeout(300), pytest.mark.xdist_group("crowd"),
+    pytest.mark.slow, pytest.mark.timeout(300),
     pytest.mark.skipif(not zookeeper_java.available(), reason="an ensemble needs Debian's zookeeper package"),
 ]  # fmt: skip
 SESSIONS = 500

@@ -27,7 +27,7 @@ from tests.harness.delays import DelayProxy
 from tests.harness.redises import RealRedis
 from tests.harness.zookeepers import Stoppable
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(240), pytest.mark.xdist_group("crowd")]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
 MAX_LAG_S = 2.0
 SLOW_ANSWERS = 0.2  # Redis answers within 0.4 s: longer than a lookup's patience for a refresh, less than a node's
 NODES, LOOKUPS, STAYING, ARRIVALS_A_SECOND, SECONDS = 5, 3, 100, 30, 12.0

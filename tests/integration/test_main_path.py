@@ -24,7 +24,7 @@ from tests.harness.dev import Dev
 from tests.harness.node_ws import node_ws
 from tests.harness.waiting import wait_until
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(180), pytest.mark.xdist_group("main_path")]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
 RINGWAY = [sys.executable, "-c", "from ringway.cli import main; main()"]
 ODD_UIDS = ["用户7", "a&b#c+d/e", "%41", "x" * 256, "🦊", "a b", "+"]
 

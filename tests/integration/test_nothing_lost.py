@@ -19,7 +19,7 @@ from ringway.core.hashing import XXH64, hashing
 from ringway.core.ring import Ring
 from tests.harness.faults import FAULTS, HARDER, Rig, faults, rig
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(300), pytest.mark.xdist_group("crowd")]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
 LOAD = Load(sessions=150, user_rate=120, group_rate=30, groups=15)
 BEFORE_S, AFTER_S = 0.5, 1.0  # traffic before and after the fault

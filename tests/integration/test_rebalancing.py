@@ -12,7 +12,7 @@ from tests.harness.clients import PlainClients
 from tests.harness.cluster import Cluster
 from tests.harness.waiting import wait_until
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(180), pytest.mark.xdist_group("crowd")]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
 XX = hashing(XXH64)
 UIDS = [f"user-{i}" for i in range(2000)]
 FAST = {"RINGWAY_MOVE_DEADLINE": "1", "RINGWAY_MOVE_LEAST": "1000", "RINGWAY_MOVE_SPREAD": "1"}
