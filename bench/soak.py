@@ -186,6 +186,15 @@ def summary(rounds: list[Round]) -> str:
     return table(["fault", "times", "mean s to agree", "longest s", "violations"], rows)
 
 
+def totals(rounds: list[Round]) -> str:
+    """One line for all of it."""
+    took = sorted(record.agreed_s for record in rounds)
+    wrong = sum(len(record.violations) for record in rounds)
+    middle, high = took[len(took) // 2], took[int(len(took) * 0.95)]
+    agreed_s = f"median {middle:.2f} s, 95 % within {high:.2f} s, longest {took[-1]:.2f} s"
+    return f"{len(rounds)} strikes, {wrong} violations; from healing to agreement: {agreed_s}"
+
+
 @click.command(help=__doc__)
 @click.option("--minutes", type=click.FloatRange(0.1, 1440), default=30.0)
 @click.option("--seed", type=int, default=None, help="Of an earlier run, to see its faults again.")
@@ -193,11 +202,11 @@ def summary(rounds: list[Round]) -> str:
 def main(minutes: float, seed: int | None, sessions: int) -> None:
     seed = seed if seed is not None else random.SystemRandom().randrange(1_000_000)
     rounds = run(minutes, seed, sessions)
-    text = summary(rounds)
+    text = f"{totals(rounds)}\n\n{summary(rounds)}"
     print(text)
     said = {"minutes": minutes, "seed": seed, "sessions": sessions, "rounds": [asdict(record) for record in rounds]}
     write_json("soak", said)
-    (RESULTS / "soak.txt").write_text(f"{minutes:g} minutes, seed {seed}, {sessions} sessions\n\n{text}\n")
+    (RESULTS / "soak.txt").write_text(f"{minutes:g} minutes, seed {seed}, {sessions} sessions: {text}\n")
     sys.exit(1 if any(record.violations for record in rounds) else 0)
 
 
