@@ -86,6 +86,7 @@ class Connection:
         "_endpoint",
         "_gone",
         "_handler",
+        "_held",
         "_on_drained",
         "_outbox",
         "_paused",
@@ -113,7 +114,7 @@ class Connection:
         self._batch: list[bytes] | None = None
         self._on_drained: Callable[[], None] | None = None
         self._token: int | None = None
-        self._paused = self._peer_closed = self._gone = False
+        self._paused = self._peer_closed = self._gone = self._held = False
         self._ping = _QUIET
         self._quiet_s = 0.0
         self.ending: Ending | None = None
@@ -147,12 +148,26 @@ class Connection:
             self._handler.on_open(self, request)
         except Exception as error:  # noqa: BLE001 - the boundary to the application; logged with the session
             self._handler_failed(error)
-        self._flush()
+        if not self._held:
+            self._flush()
         ping_s = self._endpoint.limits.ping_s
         if self.ending is None and ping_s is not None:
             self._schedule(ping_s * (0.2 + 0.8 * random()))  # spread, so that a crowd does not ping at once
         if early and not self._gone:
             self._receive(early)
+
+    def hold(self) -> None:
+        """In `on_open`: keep the handshake's response back until `release`, for one send with what follows soon.
+
+        What the client sends meanwhile, and `close`, release it too. Anywhere else it does nothing.
+        """
+        self._held = self._batch is not None
+
+    def release(self) -> None:
+        """Send what is held."""
+        if self._held:
+            self._held = False
+            self._flush()
 
     def send(self, data: bytes | str, *, binary: bool = False) -> bool:
         """Send one message; bytes go as text (UTF-8) unless `binary`. False when the connection is no longer open."""
@@ -177,6 +192,7 @@ class Connection:
         if self.ending is None:
             self._end(code, reason, cause)
             self._say(encode_close(code, reason))
+            self.release()
             self.resume()
             self._schedule(self._endpoint.limits.close_s)
 
@@ -219,6 +235,8 @@ class Connection:
             self.abort("eof")
 
     def _receive(self, data: bytes) -> None:
+        if self._held:
+            self.release()
         reader = self._reader
         if reader is None or self.ending is not None:
             self._await_close(data)

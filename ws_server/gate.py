@@ -207,6 +207,7 @@ class Gate:
             for other in others:
                 other.conn.close(CloseCode.REPLACED, "", "replaced")
         after = Unread(session.uid) if arriving.inbox is None else arriving.inbox
+        session.conn.hold()  # the welcome follows in a moment: one send for both
         self._reader.catch_up(session, user.inbox, after, self._welcome(session, arriving.inbox))
         for payload in arriving.early:
             self._dispatch.on_text(session, payload)
@@ -232,6 +233,7 @@ class Gate:
                 self._groups.come_back(session)
             else:
                 self._groups.bring_back(session, page.groups)
+            session.conn.release()
             return True
 
         return say
