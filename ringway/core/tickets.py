@@ -15,7 +15,7 @@ from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Iterable
 from functools import lru_cache
 from hashlib import sha256
-from os import urandom
+from secrets import token_bytes
 from typing import Any, NamedTuple
 
 import jwt
@@ -71,7 +71,7 @@ def issue(
     kid = keys.active_kid
     claims = {
         "sub": uid, "aud": node, "gen": version.gen, "epoch": version.epoch,
-        "exp": int(now + ttl_s), "jti": urandom(12).hex(), "roles": list(roles), "reason": reason,
+        "exp": int(now + ttl_s), "jti": token_bytes(12).hex(), "roles": list(roles), "reason": reason,
     }
     signed = f"{_header(kid)}.{_base64url(orjson.dumps(claims))}"
     return f"{signed}.{_signature(keys, kid, signed)}"
