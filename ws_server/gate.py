@@ -49,6 +49,7 @@ EARLY_FRAMES = 64  # messages of a connection that is not admitted yet
 REFRESH_S = 0.5
 TRY_AGAIN_SPREAD_MS = 1000
 _NO_RING = Version(0, 0)
+_SPOKEN, _UNNAMED = Accept(SUBPROTOCOL), Accept()
 _CODES: tuple[tuple[type[TicketError], CloseCode], ...] = (
     (TicketExpired, CloseCode.STALE_TICKET),
     (TicketReused, CloseCode.STALE_TICKET),
@@ -105,7 +106,7 @@ class Gate:
     # The acceptor's and the connection's callbacks.
 
     def on_request(self, request: Handshake, /) -> Accept | Refuse:
-        return Accept(SUBPROTOCOL if SUBPROTOCOL in request.subprotocols else None)
+        return _SPOKEN if SUBPROTOCOL in request.subprotocols else _UNNAMED
 
     def on_open(self, connection: Connection, request: Handshake, /) -> None:
         try:
