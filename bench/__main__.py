@@ -1,6 +1,6 @@
 """`python -m bench`: every subject, every peer, interleaved; medians and ratios as a table and plots.
 
-    python -m bench                     all subjects, at least five rounds each; about 40 minutes
+    python -m bench                     all subjects, five rounds of the main ones, three of the rest; about 50 minutes
     python -m bench --only handshakes   the subjects whose name contains the text
     python -m bench --rounds 1          a quick look; its figures are not written to bench/results
 
@@ -10,6 +10,7 @@ of its core the load generator used: where that is near 100 %, the generator was
 
 from __future__ import annotations
 
+import os
 import statistics
 import sys
 import time
@@ -17,9 +18,13 @@ import time
 import click
 
 from .peers import PEERS, Subjected, install
+from .relay_peers import RELAYS
 from .report import write_report
 from .ringway_peer import RINGWAY
+from .route_peers import LOOKUPS
 from .subjects import SUBJECTS, Row, Subject
+
+ALL: tuple[Subjected, ...] = (RINGWAY, *PEERS, *RELAYS, *LOOKUPS)
 
 
 def say(text: str) -> None:
@@ -28,6 +33,7 @@ def say(text: str) -> None:
 
 def once(subject: Subject, peer: Subjected) -> Row | None:
     """One run; None where the peer could not do it, with the reason on the screen."""
+    load = os.getloadavg()[0]
     try:
         row = subject.run(peer)
     except RuntimeError as error:
@@ -35,7 +41,7 @@ def once(subject: Subject, peer: Subjected) -> Row | None:
         return None
     p99 = f", p99 {row['p99_ms']} ms" if "p99_ms" in row else ""
     say(f"  {peer.name}: {row[subject.figure]:,} {subject.figure}{p99}")
-    return row
+    return {**row, "load": load}
 
 
 def medians(rows: list[Row]) -> Row:
@@ -68,7 +74,7 @@ def main(only: str, names: tuple[str, ...], rounds: int | None, write: bool | No
         sys.exit(f"--only {only!r}: must be part of one of: {'; '.join(s.name for s in SUBJECTS)}")
     results = {}
     for subject in chosen:
-        peers = [p for p in (RINGWAY, *PEERS) if subject.kind in p.subjects and (not names or p.name in names)]
+        peers = [p for p in ALL if subject.kind in p.subjects and (not names or p.name in names)]
         results[subject.name] = measure(subject, peers, rounds or subject.rounds)
     if write if write is not None else rounds is None:
         write_report(chosen, results)

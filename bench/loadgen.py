@@ -11,13 +11,14 @@ from typing import Any
 from .peers import LOAD_CORE, WORK, pinned
 
 
-def command(mode: str, port: int, options: Sequence[str]) -> list[str]:
-    return pinned(LOAD_CORE, [str(WORK / "wsload"), mode, "--port", str(port), *options])
+def command(mode: str, port: int, options: Sequence[str], core: str | None = LOAD_CORE) -> list[str]:
+    words = [str(WORK / "wsload"), mode, "--port", str(port), *options]
+    return words if core is None else pinned(core, words)
 
 
-def load(mode: str, port: int, *options: str) -> dict[str, Any]:
-    """Run the generator to its end. Raises CalledProcessError with its words where it could not."""
-    done = subprocess.run(command(mode, port, options), check=False, capture_output=True, text=True, timeout=300)
+def load(mode: str, port: int, *options: str, core: str | None = LOAD_CORE) -> dict[str, Any]:
+    """Run the generator to its end, on any core if None. Raises RuntimeError with its words where it could not."""
+    done = subprocess.run(command(mode, port, options, core), check=False, capture_output=True, text=True, timeout=300)
     if done.returncode:
         raise RuntimeError(f"wsload {mode}: {done.stderr.strip()}")
     result: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 HERE = Path(__file__).parent
 WORK = HERE.parent / "var" / "bench"
@@ -71,6 +71,7 @@ PEERS = (
     Peer("websockets+uvloop", (str(PEER_PYTHON), "websockets_uvloop.py")),
     Peer("aiohttp+uvloop", (str(PEER_PYTHON), "aiohttp_uvloop.py")),
     Peer("picows+uvloop", (str(PEER_PYTHON), "picows_uvloop.py")),
+    Peer("bare loop of sends", (sys.executable, "bare_sends.py"), subjects=frozenset({"fanout"})),
     Peer("node ws", ("node", "ws_node.mjs"), cwd=WORK / "npm"),
     Peer("python-socketio", (str(PEER_PYTHON), "socketio_gevent.py"), subjects=frozenset({"echo", "handshake"}), load=(
         "--path", "/socket.io/?EIO=4&transport=websocket", "--swallow", "2", "--hello", "40",
@@ -115,7 +116,7 @@ def pinned(core: str, command: Sequence[str]) -> list[str]:
     return ["taskset", "-c", core, *command] if (os.cpu_count() or 1) > 1 else list(command)
 
 
-def wait_listening(port: int, process: subprocess.Popen[bytes], timeout_s: float = 20.0) -> None:
+def wait_listening(port: int, process: subprocess.Popen[Any], timeout_s: float = 20.0) -> None:
     """Raises RuntimeError where the server ends or does not listen in time."""
     deadline = time.monotonic() + timeout_s
     while time.monotonic() < deadline:

@@ -10,10 +10,14 @@ from .results import RESULTS, machine, write_json
 from .subjects import SUBJECTS, Row, Subject
 
 OURS = "ringway"
-FIGURES = ("per_s", "p50_ms", "p99_ms", "core_percent")
+FIGURES = ("per_s", "server_us", "p50_ms", "p99_ms", "p99_alone_ms", "closed_4101", "core_percent")
 INTRODUCTION = (
-    "Medians of one interleaved run (`make bench`); ratio is ringway over the peer, above 1 is better. `generator` is "
-    "the share of its own core that the load generator used: near 100 % it was the limit, not the server."
+    "Medians of interleaved rounds (`make bench`); ratio is ringway over the peer, above 1 is better. `generator` is "
+    "the share of its own core that the load generator used: near 100 % it was the limit, not the server. `load` is "
+    "the machine's load average when a run began: well above 2 on two cores, other work took part of them, so that "
+    "only ratios mean something, and tails (p99) are the machine's. `server_us`: CPU microseconds of the server each. "
+    "Subjects with fewer peers or rounds than `make bench` runs were measured in a shorter run. Centrifugo is not among "
+    "the peers: no version of its module could be had where this was measured."
 )
 
 
@@ -49,13 +53,15 @@ def markdown(results: Mapping[str, Mapping[str, Row]]) -> str:
 def table(subject: Subject, rows: Mapping[str, Row]) -> list[str]:
     ours = rows.get(OURS)
     columns = [key for key in next(iter(rows.values())) if key in FIGURES or key.startswith("kib_")]
-    head = ["server", *columns, "ratio", *(["generator"] if "cpu" in next(iter(rows.values())) else [])]
+    generator = ["generator"] if "cpu" in next(iter(rows.values())) else []
+    head = ["server", *columns, "ratio", *generator, "load", "rounds"]
     lines = [f"## {subject.name}", "", "| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
     ordered = sorted(rows.items(), key=lambda item: item[1][subject.figure], reverse=not subject.less_is_better)
     for name, row in ordered:
         cells = [f"{row[c]:,.0f}" if c == "per_s" else f"{row[c]:g}" for c in columns]
         cells.append(ratio(subject, ours, row))
         cells += [f"{row['cpu']:.0%}"] if "cpu" in row else []
+        cells += [f"{row['load']:.1f}", str(row["rounds"])]
         lines.append(f"| {name} | " + " | ".join(cells) + " |")
     return [*lines, "", f"![{subject.name}]({file_name(subject)})", ""]
 

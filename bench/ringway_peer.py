@@ -6,18 +6,22 @@ node does with one (verify, once only) is part of every handshake figure.
 
 from __future__ import annotations
 
+import itertools
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 import httpx
 import psutil
 
 from ringway.core import tickets
+from ringway.core.hashing import XXH64, hashing
 from ringway.core.keys import DEVELOPMENT_KEYS, KeyRing
 from ringway.core.members import Version
+from ringway.core.ring import Ring
 from ringway.processes import Child, Processes
 from ringway.servers import (
     LOOKUP_READY,
@@ -29,7 +33,7 @@ from ringway.servers import (
     start_zookeeper,
 )
 
-from .peers import EVERY_SUBJECT, SERVER_CORE, WORK, Running, certificate
+from .peers import EVERY_SUBJECT, LOAD_CORE, SERVER_CORE, WORK, Running, certificate
 
 KEYS = KeyRing.parse(DEVELOPMENT_KEYS)
 TICKET_TTL_S = 900.0
@@ -37,14 +41,21 @@ TICKET_TTL_S = 900.0
 
 @dataclass
 class Bench:
-    """A running cluster: its lookup's URL, its nodes' processes and ports by id, the ring's version."""
+    """A running cluster: its lookup's URL and process, its nodes' processes and ports by id, the ring's version."""
 
     lookup: str
+    looking: Child
     nodes: dict[str, tuple[Child, int]]
     version: Version
 
     def ticket(self, uid: str, node: str) -> str:
         return tickets.issue(KEYS, uid=uid, node=node, version=self.version, now=time.time(), ttl_s=TICKET_TTL_S)
+
+    def uids(self, node: str, count: int) -> list[str]:
+        """So many users that the ring gives to this node."""
+        members = httpx.get(f"{self.lookup}/ring").json()["members"]
+        ring = Ring.build({m["id"]: m["vnodes"] for m in members}, hashing(XXH64))
+        return list(islice((uid for i in itertools.count() if ring.owner(uid := f"u{i}") == node), count))
 
     def paths(self, uids: Iterator[tuple[str, str]], file: Path) -> Path:
         """A file with a request path, ticket included, for each (uid, node id)."""
@@ -53,7 +64,10 @@ class Bench:
 
 
 @contextmanager
-def cluster(env: dict[str, str], node_envs: dict[str, dict[str, str]]) -> Iterator[Bench]:
+def cluster(
+    env: dict[str, str], node_envs: dict[str, dict[str, str]],
+    lookup: Callable[[Processes, str, Mapping[str, str | None]], Child] = start_lookup,
+) -> Iterator[Bench]:
     """A cluster of these nodes, ready; stopped at the end. `env` goes to every process."""
     with Processes(on_line=lambda _child, _line: None) as processes:
         _, zookeeper = start_zookeeper(processes)
@@ -61,12 +75,13 @@ def cluster(env: dict[str, str], node_envs: dict[str, dict[str, str]]) -> Iterat
         common = {"RINGWAY_ZOOKEEPER": zookeeper, "RINGWAY_REDIS": redis, "RINGWAY_PORT": "0",
                   "RINGWAY_LOG_LEVEL": "warning", **env}
         children = {node: start_node(processes, node, {**common, **extra}) for node, extra in node_envs.items()}
-        lookup = start_lookup(processes, "lookup", common).wait_line(LOOKUP_READY, READY_TIMEOUT_S)[1]
+        looking = lookup(processes, "lookup", common)
+        url = looking.wait_line(LOOKUP_READY, READY_TIMEOUT_S)[1]
         nodes = {}
         for node, child in children.items():
-            url = child.wait_line(NODE_READY, READY_TIMEOUT_S)[2]
-            nodes[node] = (child, int(url.rsplit(":", 1)[1].split("/")[0]))
-        yield Bench(lookup, nodes, settled(lookup, set(nodes)))
+            address = child.wait_line(NODE_READY, READY_TIMEOUT_S)[2]
+            nodes[node] = (child, int(address.rsplit(":", 1)[1].split("/")[0]))
+        yield Bench(url, looking, nodes, settled(url, set(nodes)))
 
 
 def settled(lookup: str, nodes: set[str]) -> Version:
@@ -82,7 +97,15 @@ def settled(lookup: str, nodes: set[str]) -> Version:
     raise TimeoutError("the ring is not complete after 20 s")
 
 
-TICKETS = {"handshake": 150_000, "idle": 18_000, "pings": 10_000, "fanout": 5_000}
+def pin_apart(server: Child) -> None:
+    """What is measured has the servers' core for itself; the rest of the cluster shares the generator's."""
+    measured = psutil.Process(server.pid)
+    pids = {server.pid, *(child.pid for child in measured.children(recursive=True))}
+    for process in psutil.Process().children(recursive=True):
+        process.cpu_affinity([int(SERVER_CORE if process.pid in pids else LOAD_CORE)])
+
+
+TICKETS = {"handshake": 150_000, "idle": 18_000, "pings": 10_000, "fanout": 5_000, "echo": 10_000}
 
 
 @dataclass(frozen=True)
@@ -90,17 +113,19 @@ class RingwayPeer:
     """One node; behind each connection a full session: ticket, registry, inbox, resume ticket."""
 
     name: str = "ringway"
-    subjects: frozenset[str] = EVERY_SUBJECT
+    subjects: frozenset[str] = EVERY_SUBJECT | {"slow"}
 
     @contextmanager
     def running(self, kind: str) -> Iterator[Running]:
         app = "fanout" if kind == "fanout" else "echo"
-        env = {"RINGWAY_APP": f"bench.node_app:{app}", "RINGWAY_QUEUE_BYTES": str(64 << 20)}
+        env = {"RINGWAY_APP": f"bench.node_app:{app}"}
+        if kind != "slow":  # no peer has a limit
+            env["RINGWAY_QUEUE_BYTES"] = str(64 << 20)
         if kind == "tls":
             env["RINGWAY_TLS_CERT"], env["RINGWAY_TLS_KEY"] = certificate()
         with cluster({}, {"n1": env}) as bench:
             child, port = bench.nodes["n1"]
-            psutil.Process(child.pid).cpu_affinity([int(SERVER_CORE)])
+            pin_apart(child)
             paths = bench.paths(((f"u{i}", "n1") for i in range(TICKETS.get(kind, 1_000))), WORK / "paths")
             yield Running(child.pid, port, ("--swallow", "1", "--paths", str(paths)))
 

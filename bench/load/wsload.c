@@ -10,7 +10,8 @@
  *   idle       open all, answer pings for --seconds
  *   relay      connection i on --port sends to connection i on --port2, --inflight messages each
  *
- * --message, --hello: %i stands for the connection's (the pair's) number, %n for a number that is never used twice.
+ * --message, --hello: %i stands for the connection's (the pair's) number, %n for a number that is never used twice,
+ * %u for line %i of the file that --uids names.
  * --hello may be given twice: the first is sent after the first swallowed frame, the second after the second.
  * --paths2 names the file of request paths for --port2.
  *
@@ -35,7 +36,8 @@
 #include <unistd.h>
 
 enum phase { CONNECTING, TLS_HANDSHAKE, UPGRADING, SWALLOWING, RUNNING, DEAD };
-enum { READ_SIZE = 1 << 18, HISTOGRAM_US = 4000000, MAX_INFLIGHT = 64 };
+enum { READ_SIZE = 1 << 18, HISTOGRAM_US = 4000000, MAX_INFLIGHT = 64,
+       OPENING = 1000 };             /* servers refuse, rightly, when too many handshakes are under way */
 
 struct conn {
     int fd, phase, swallowed, fanout_got, number, port;
@@ -49,7 +51,7 @@ struct conn {
 };
 
 static struct {
-    const char *mode, *host, *url_file, *url_file2, *path, *hello[2], *prefix, *suffix, *message;
+    const char *mode, *host, *url_file, *url_file2, *uid_file, *path, *hello[2], *prefix, *suffix, *message;
     int port, port2, connections, inflight, size, swallow, tls, rate;
     double seconds, warmup;
 } opt = {.mode = "echo", .host = "127.0.0.1", .path = "/", .prefix = "", .suffix = "", .connections = 100,
@@ -57,7 +59,7 @@ static struct {
 
 struct path_list { char **items; int n, next; };
 static int ep, alive, ready, n_conns;
-static struct path_list paths, paths2;
+static struct path_list paths, paths2, uids;
 static struct conn *conns;
 static SSL_CTX *tls_ctx;
 static char scratch[READ_SIZE];
@@ -104,8 +106,9 @@ static unsigned char *frame(int opcode, const char *payload, size_t n, size_t *l
 static unsigned char *filled(const char *template, int number, size_t *length) {
     static char text[1 << 16];
     size_t n = 0;
-    for (const char *t = template; *t && n < sizeof text - 32; t++) {
+    for (const char *t = template; *t && n < sizeof text - 300; t++) {
         if (t[0] == '%' && t[1] == 'i') n += sprintf(text + n, "%d", number), t++;
+        else if (t[0] == '%' && t[1] == 'u' && uids.n) n += sprintf(text + n, "%.256s", uids.items[number % uids.n]), t++;
         else if (t[0] == '%' && t[1] == 'n') n += sprintf(text + n, "%llu", (unsigned long long)next_number++), t++;
         else text[n++] = *t;
     }
@@ -330,6 +333,7 @@ static void arguments(int argc, char **argv) {
         const char *k = argv[i], *v = argv[i + 1];
         if (!strcmp(k, "--host")) opt.host = v; else if (!strcmp(k, "--port")) opt.port = atoi(v);
         else if (!strcmp(k, "--path")) opt.path = v; else if (!strcmp(k, "--paths")) opt.url_file = v;
+        else if (!strcmp(k, "--uids")) opt.uid_file = v;
         else if (!strcmp(k, "--connections")) opt.connections = atoi(v); else if (!strcmp(k, "--inflight")) opt.inflight = atoi(v);
         else if (!strcmp(k, "--size")) opt.size = atoi(v); else if (!strcmp(k, "--seconds")) opt.seconds = atof(v);
         else if (!strcmp(k, "--warmup")) opt.warmup = atof(v); else if (!strcmp(k, "--swallow")) opt.swallow = atoi(v);
@@ -342,11 +346,12 @@ static void arguments(int argc, char **argv) {
     if (!opt.port || opt.connections < 1 || opt.inflight < 1 || opt.inflight > MAX_INFLIGHT || opt.seconds > 600) die("a value is out of range");
 }
 static void open_all(void) {
+    uint64_t deadline = now_us() + 60000000;
     for (int i = 0; i < n_conns; i++) {
         open_conn(&conns[i]);
         if (opt.rate) turn_for(1.0 / opt.rate); else if (i % 64 == 63) turn(0);
+        while (i + 1 - ready - (int)(failed + closed) >= OPENING && now_us() < deadline) turn(50);
     }
-    uint64_t deadline = now_us() + 60000000;
     while (ready + (int)failed + (int)closed < n_conns && now_us() < deadline) turn(50);
     if (ready < n_conns) die("only %d of %d connections are open (%lu refused, %lu closed)", ready, n_conns, failed, closed);
 }
@@ -362,7 +367,7 @@ int main(int argc, char **argv) {
         conns[i].peer = &conns[(i + opt.connections) % n_conns];
     }
     next_number = now_us() * 1000;                 /* a later run does not use an earlier one's numbers */
-    read_paths(opt.url_file, &paths); read_paths(opt.url_file2, &paths2); build_message();
+    read_paths(opt.url_file, &paths); read_paths(opt.url_file2, &paths2); read_paths(opt.uid_file, &uids); build_message();
     int handshake_mode = !strcmp(opt.mode, "handshake");
     running = 1;
     if (handshake_mode) for (int i = 0; i < opt.connections; i++) open_conn(&conns[i]);
