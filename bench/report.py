@@ -16,8 +16,8 @@ INTRODUCTION = (
     "the share of its own core that the load generator used: near 100 % it was the limit, not the server. `load` is "
     "the machine's load average when a run began: well above 2 on two cores, other work took part of them, so that "
     "only ratios mean something, and tails (p99) are the machine's. `server_us`: CPU microseconds of the server each. "
-    "Subjects with fewer peers or rounds than `make bench` runs were measured in a shorter run. Centrifugo is not among "
-    "the peers: no version of its module could be had where this was measured."
+    "Subjects with fewer peers or rounds than `make bench` runs were measured in a shorter run. Centrifugo is not "
+    "among the peers: no version of its module could be had where this was measured."
 )
 
 
