@@ -204,13 +204,23 @@ class NodeServer(Parts):
                 self.sweep()
 
     def _publish_stats(self) -> None:
+        told: dict[str, int] = {}
         while True:
             if self.link.up:
                 try:
                     self._stats.publish(self.id, figures(self))
+                    told = self._tell_moves(told)
                 except AWAY as error:
                     self.link.lost(error)
             gevent.sleep(STATS_S)
+
+    def _tell_moves(self, told: dict[str, int]) -> dict[str, int]:
+        """Tell of moves if there were any since last time; gives the counts that are known now."""
+        counts = dict(self.mover.counts)
+        if counts != told:
+            left = self.mover.planned + self.mover.leaving
+            self._stats.tell({"t": "moves", "node": self.id, "left": left, **counts})
+        return counts
 
     def _is_back(self, member: Member) -> bool:
         try:

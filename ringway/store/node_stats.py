@@ -1,4 +1,4 @@
-"""Each node's latest figures, for the lookups' /nodes, metrics and placement."""
+"""Each node's latest figures, for the lookups' /nodes, metrics and placement; and what it tells of its moves."""
 
 from __future__ import annotations
 
@@ -23,6 +23,11 @@ class NodeStats:
         """Replace the node's figures, for `ttl_s` seconds. Raises Unavailable."""
         with redis_errors():
             self._client.set(self._keys.node_stats(node), orjson.dumps(stats), px=int(ttl_s * 1000))
+
+    def tell(self, event: Mapping[str, Any]) -> None:
+        """An event for all who watch the cluster: `t` names its kind. Raises Unavailable."""
+        with redis_errors():
+            self._client.publish(self._keys.events_channel, orjson.dumps(event))
 
     def read(self, nodes: Sequence[str]) -> dict[str, dict[str, Any]]:
         """The figures of those nodes that published some lately. Raises Unavailable."""

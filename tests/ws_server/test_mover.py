@@ -6,6 +6,7 @@ import signal
 from collections.abc import Iterator
 from urllib.parse import parse_qs, urlsplit
 
+import orjson
 import pytest
 
 from ringway.core.close_codes import parse_reason
@@ -40,6 +41,20 @@ def follow(nodes: Nodes, uid: str, old: Client) -> Client:
 
 def moves_of(clients: dict[str, Client]) -> set[str]:
     return {uid for uid, client in clients.items() if any(f["t"] == "move" for f in client.quiet(0.02))}
+
+
+def test_moves_are_told_to_those_who_watch(own_nodes: Nodes) -> None:
+    nodes = own_nodes
+    with nodes.redis.pubsub(ignore_subscribe_messages=True) as watch:
+        watch.subscribe(nodes.keys.events_channel)
+        watch.get_message(timeout=5.0)
+        clients = {uid: nodes.join(uid) for uid in (f"told-{i}" for i in range(20))}
+        nodes.start("n2")
+        nodes.ring("n1", "n2")
+        moved = [follow(nodes, uid, client) for uid, client in clients.items() if nodes.owner(uid) == "n2"]
+        events = (orjson.loads(m["data"]) for m in iter(lambda: watch.get_message(timeout=10.0), None))
+        last = next(event for event in events if event["left"] == 0)
+    assert (last["t"], last["node"], last["told"]) == ("moves", "n1", len(moved))
 
 
 def test_a_join_moves_exactly_the_users_whose_owner_changed(own_nodes: Nodes) -> None:
