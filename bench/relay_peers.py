@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -54,6 +55,7 @@ class SocketioRelay:
             servers = [processes.start(f"socketio {port}", [*command, str(port), redis]) for port in ports]
             for port, server in zip(ports, servers, strict=True):
                 wait_listening(port, server.popen)
+            time.sleep(1.0)  # it does not say when it has subscribed, and what is sent before that is lost
             yield Running(servers[0].pid, ports[0], (
                 "--port2", str(ports[1]), "--path", "/socket.io/?EIO=4&transport=websocket", "--swallow", "3",
                 "--hello", "40", "--hello", '42["iam","b%i"]', "--message", f'42["to","b%i","{BODY}"]'))
