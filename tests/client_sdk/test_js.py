@@ -20,7 +20,6 @@ SHIPPED = ROOT / "client_sdk" / "js"
 IN_CI = os.environ.get("CI", "").lower() not in ("", "0", "false")
 
 
-
 def unavailable(why: str) -> None:
     """Skips here, fails in CI."""
     if IN_CI:
