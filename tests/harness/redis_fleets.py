@@ -5,8 +5,7 @@ from __future__ import annotations
 import shutil
 import tempfile
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import redis
 from redis.exceptions import RedisError
@@ -15,6 +14,7 @@ from ringway.processes import Child, NotReady, Processes
 from ringway.servers import redis_binary
 from tests.harness.ports import pick_port
 from tests.harness.redises import RealRedis
+from tests.harness.server_process import Scope
 from tests.harness.waiting import wait_until
 
 SLOTS = 16384
@@ -22,7 +22,7 @@ SENTINEL_READY = r"Sentinel ID is"
 _ATTEMPTS = 5
 
 
-class RedisClusterServers:
+class RedisClusterServers(Scope):
     """Masters of one Redis Cluster, which share the slots evenly; no replicas."""
 
     def __init__(self, masters: int = 3) -> None:
@@ -33,23 +33,12 @@ class RedisClusterServers:
     def url(self) -> str:
         return "redis+cluster://" + ",".join(f"127.0.0.1:{server.port}" for server in self.servers)
 
-    def __enter__(self) -> Self:
-        try:
-            for _ in range(self._masters):
-                settings = ["--cluster-enabled", "yes", "--cluster-node-timeout", "2000"]
-                server = RealRedis(durable=True, extra=settings)
-                self.servers.append(server)
-                _start_with_bus(server)
-            self._form()
-        except BaseException:
-            self.close()
-            raise
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
+    def open(self) -> None:
+        for _ in range(self._masters):
+            server = RealRedis(durable=True, extra=["--cluster-enabled", "yes", "--cluster-node-timeout", "2000"])
+            self.servers.append(server)
+            _start_with_bus(server)
+        self._form()
 
     def close(self) -> None:
         for server in self.servers:
@@ -71,7 +60,7 @@ class RedisClusterServers:
         return (fields["cluster_state"], int(fields["cluster_known_nodes"])) == ("ok", self._masters)
 
 
-class RedisSentinel:
+class RedisSentinel(Scope):
     """A master, a replica, and one sentinel that decides alone."""
 
     MASTER = "main"
@@ -99,22 +88,12 @@ class RedisSentinel:
     def master_port(self) -> int:
         return int(_ask(self.port, "SENTINEL", "GET-MASTER-ADDR-BY-NAME", self.MASTER)[1])
 
-    def __enter__(self) -> Self:
-        try:
-            self.first.__enter__()
-            self.second.__enter__()
-            _ask(self.second.port, "REPLICAOF", "127.0.0.1", self.first.port)
-            self._start_sentinel()
-            wait_until(self._sees_replica, 30.0, "the sentinel sees the replica")
-        except BaseException:
-            self.close()
-            raise
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
+    def open(self) -> None:
+        self.first.open()
+        self.second.open()
+        _ask(self.second.port, "REPLICAOF", "127.0.0.1", self.first.port)
+        self._start_sentinel()
+        wait_until(self._sees_replica, 30.0, "the sentinel sees the replica")
 
     def close(self) -> None:
         if self._sentinel is not None and self._sentinel.alive:

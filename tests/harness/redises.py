@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import signal
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -17,15 +16,16 @@ from typing import Self
 
 import redis
 
-from ringway.processes import Child, NotReady, Processes
+from ringway.processes import NotReady, Processes
 from ringway.servers import redis_binary, start_redis
 from tests.harness.ports import pick_port
+from tests.harness.server_process import Scope, ServerProcess
 from tests.harness.zookeeper_java import Certificates
 
 _ATTEMPTS = 5
 
 
-class RealRedis:
+class RealRedis(ServerProcess, Scope):
     """A redis-server of our own; with `durable` (append-only file) its data survives `kill` and `restart`.
 
     `fsync`: "always" (what was acknowledged before a kill is there after it) or "everysec". `tls`: it speaks TLS only.
@@ -36,14 +36,13 @@ class RealRedis:
         self, *, durable: bool = False, fsync: str = "always", binary: str | None = None,
         tls: Certificates | None = None, extra: Sequence[str] = (),
     ) -> None:
+        super().__init__(Processes())
         self._binary = binary or shutil.which("redis-server") or redis_binary()
-        self._processes = Processes()
         self._folder = Path(tempfile.mkdtemp(prefix="ringway-redis-"))
         self._extra = ["--dir", str(self._folder), *extra]
         if durable:
             self._extra += ["--appendonly", "yes", "--appendfsync", fsync]
         self._tls = tls
-        self._child: Child | None = None
         self.port = pick_port()
 
     @property
@@ -52,37 +51,14 @@ class RealRedis:
             return f"rediss://127.0.0.1:{self.port}/0?ssl_ca_certs={self._tls.ca}"
         return f"redis://127.0.0.1:{self.port}/0"
 
-    @property
-    def child(self) -> Child:
-        assert self._child is not None, "the server was never started"
-        return self._child
-
     def start(self) -> None:
         """Raises NotReady when the port is taken."""
         extra = [*self._extra, *self._tls_settings()]
         self._child, _ = start_redis(self._processes, binary=self._binary, port=self.port, extra=extra)
 
-    def stop(self) -> None:
-        """SIGTERM; returns when it has ended."""
-        self._processes.stop([self.child], grace_s=5.0)
-
-    def kill(self) -> None:
-        """SIGKILL; returns when it has ended."""
-        self.child.stopping = True
-        self.child.send_group(signal.SIGKILL)
-        assert self.child.wait(10.0), f"{self.child.name} survived SIGKILL"
-
-    def restart(self) -> None:
-        """Kills it if it runs and starts it on the same port, with its data if it is durable."""
-        if self.child.alive:
-            self.kill()
-        self.start()
-
     def wipe(self) -> None:
         """Loses all data, as a kill without persistence does; a running server is killed and started again."""
-        was_alive = self.child.alive
-        if was_alive:
-            self.kill()
+        was_alive = self.kill_if_alive()
         shutil.rmtree(self._folder, ignore_errors=True)
         self._folder.mkdir()
         if was_alive:
@@ -115,32 +91,12 @@ class RealRedis:
         # Redis 7: appendonlydir/appendonly.aof.1.incr.aof; Redis 6: appendonly.aof
         return next(iter(self._folder.glob("appendonlydir/*.incr.aof")), self._folder / "appendonly.aof")
 
-    def freeze(self) -> None:
-        self.child.send(signal.SIGSTOP)
-
-    def thaw(self) -> None:
-        self.child.send(signal.SIGCONT)
-
-    def __enter__(self) -> Self:
-        try:
-            self._start_somewhere()
-        except BaseException:
-            self.close()
-            raise
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
     def close(self) -> None:
-        if self._child is not None and self._child.alive:
-            self.kill()
+        self.kill_if_alive()
         self._processes.close()
         shutil.rmtree(self._folder, ignore_errors=True)
 
-    def _start_somewhere(self) -> None:
+    def open(self) -> None:
         for _ in range(_ATTEMPTS - 1):
             try:
                 return self.start()

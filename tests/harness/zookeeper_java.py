@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import shutil
-import signal
 import socket
 import subprocess
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 
 import psutil
 
-from ringway.processes import Child, Processes
+from ringway.processes import Processes
 from tests.harness.ports import pick_port
+from tests.harness.server_process import Scope, ServerProcess
 from tests.harness.waiting import wait_until
 
 JAR = Path("/usr/share/java/zookeeper.jar")
@@ -93,12 +92,11 @@ class EndedAtStart(AssertionError):
     """A server ended before it served: mostly because another process took one of its ports meanwhile."""
 
 
-class JavaServer:
+class JavaServer(ServerProcess):
     """One ZooKeeper process with a folder of its own. `kill` and `start` keep the data; `wipe` loses it."""
 
     def __init__(self, processes: Processes, folder: Path, settings: str = "", *, tls: bool = False) -> None:
-        self._processes = processes
-        self._child: Child | None = None
+        super().__init__(processes)
         self._settings = settings
         self._folder = folder
         self._folder.mkdir(parents=True, exist_ok=True)
@@ -109,15 +107,6 @@ class JavaServer:
     @property
     def address(self) -> str:
         return f"127.0.0.1:{self.port}"
-
-    @property
-    def alive(self) -> bool:
-        return self._child is not None and self._child.alive
-
-    @property
-    def child(self) -> Child:
-        assert self._child is not None, "the server was never started"
-        return self._child
 
     def launch(self) -> None:
         """Starts the process without waiting for it."""
@@ -155,22 +144,6 @@ class JavaServer:
                 self.tls_port = pick_port() if self.tls_port else 0
         return self.start()
 
-    def stop(self) -> None:
-        """SIGTERM; returns when it has ended."""
-        self._processes.stop([self.child], grace_s=5.0)
-
-    def kill(self) -> None:
-        """SIGKILL; returns when it has ended."""
-        self.child.stopping = True
-        self.child.send_group(signal.SIGKILL)
-        assert self.child.wait(10.0), f"{self.child.name} survived SIGKILL"
-
-    def restart(self) -> None:
-        """Kills it if it runs and starts it on the same port with the same data."""
-        if self.alive:
-            self.kill()
-        self.start()
-
     def wipe(self) -> None:
         """Loses all data, as after the loss of the data directory; a running server is killed and started again."""
         self._while_down(lambda: shutil.rmtree(self._folder / "version-2", ignore_errors=True))
@@ -191,18 +164,10 @@ class JavaServer:
         self._while_down(replace)
 
     def _while_down(self, work: Callable[[], object]) -> None:
-        was_alive = self.alive
-        if was_alive:
-            self.kill()
+        was_alive = self.kill_if_alive()
         work()
         if was_alive:
             self.start()
-
-    def freeze(self) -> None:
-        self.child.send(signal.SIGSTOP)
-
-    def thaw(self) -> None:
-        self.child.send(signal.SIGCONT)
 
     def srvr(self) -> str:
         return srvr(self.address)
@@ -227,7 +192,7 @@ class JavaServer:
         return [shutil.which("java") or "java", *options, "-cp", ":".join(jars), main, str(configuration)]
 
 
-class RealZooKeeper(JavaServer):
+class RealZooKeeper(JavaServer, Scope):
     """Debian's ZooKeeper, alone, for as long as the context lasts; `tls` adds a secure port."""
 
     real = True
@@ -240,27 +205,16 @@ class RealZooKeeper(JavaServer):
     def tls_address(self) -> str:
         return f"127.0.0.1:{self.tls_port}"
 
-    def __enter__(self) -> RealZooKeeper:
-        try:
-            self.start_somewhere()
-        except BaseException:
-            self.close()
-            raise
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
+    def open(self) -> None:
+        self.start_somewhere()
 
     def close(self) -> None:
-        if self.alive:
-            self.kill()
+        self.kill_if_alive()
         self._processes.close()
         shutil.rmtree(self._root, ignore_errors=True)
 
 
-class Ensemble:
+class Ensemble(Scope):
     """Three servers that elect a leader; servers are named by their index, 0 to 2."""
 
     real = True
@@ -276,23 +230,9 @@ class Ensemble:
         """All servers, as a client wants them: host:port,host:port,host:port."""
         return ",".join(server.address for server in self.servers)
 
-    def __enter__(self) -> Ensemble:
-        try:
-            self._start_somewhere()
-        except BaseException:
-            self.close()
-            raise
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
     def close(self) -> None:
         for server in self.servers:
-            if server.alive:
-                server.kill()
+            server.kill_if_alive()
         self._processes.close()
         shutil.rmtree(self._root, ignore_errors=True)
 
@@ -318,8 +258,7 @@ class Ensemble:
 
     def restart(self, index: int) -> None:
         """Starts a server again on its port with its data; does not wait, for it may not serve without a quorum."""
-        if self.servers[index].alive:
-            self.servers[index].kill()
+        self.servers[index].kill_if_alive()
         self.servers[index].launch()
 
     def freeze(self, index: int) -> None:
@@ -328,7 +267,7 @@ class Ensemble:
     def thaw(self, index: int) -> None:
         self.servers[index].thaw()
 
-    def _start_somewhere(self) -> None:
+    def open(self) -> None:
         for attempt in range(_ATTEMPTS):
             self._launch_all(attempt)
             try:
@@ -337,8 +276,7 @@ class Ensemble:
                 return
             except EndedAtStart:
                 for server in self.servers:
-                    if server.alive:
-                        server.kill()
+                    server.kill_if_alive()
         raise AssertionError(f"no free ports for an ensemble in {_ATTEMPTS} attempts")
 
     def _launch_all(self, attempt: int) -> None:
