@@ -23,7 +23,7 @@ from .events import BROKEN, Close, Connect, Event, Lost, Resolve, Start, Timer, 
 from .liveness import DEFAULT_PING_S, Liveness
 from .machine import State
 from .receipts import AsyncReceipt
-from .resolver import AsyncResolver, AsyncToken, tls
+from .resolver import AsyncResolver, AsyncToken, proxy, tls
 
 
 class _Connection:
@@ -261,7 +261,8 @@ class AsyncClient(BaseClient[AsyncReceipt]):
         async with asyncio.timeout(self._open_timeout_s):
             connection.ws = ws = await connect(
                 url, subprotocols=[Subprotocol(SUBPROTOCOL)], compression=None, ping_interval=None, open_timeout=None,
-                close_timeout=CLOSE_TIMEOUT_S, ssl=(self._ssl or tls()) if url.startswith("wss:") else None,
+                close_timeout=CLOSE_TIMEOUT_S, proxy=proxy(url.partition("?")[0]),
+                ssl=(self._ssl or tls()) if url.startswith("wss:") else None,
             )
             frame: dict[str, Any] = {}
             while frame.get("t") != "welcome":

@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import logging
 import ssl
+import urllib.request
 from collections.abc import Awaitable, Callable
-from functools import cache
+from functools import cache, lru_cache
 from itertools import cycle
-from typing import Any
+from typing import Any, Literal
+from urllib.parse import urlsplit
 from weakref import WeakKeyDictionary
 
 import httpx
@@ -19,13 +21,25 @@ from .events import LookupFailed, Resolve, Routed
 log = logging.getLogger("ringway.client_sdk")
 Token = str | Callable[[], str]
 AsyncToken = str | Callable[[], str | Awaitable[str]]
-POOLS, AT_ONCE = 4, 8  # httpx polls every connection of a pool for each request, so several small ones are cheaper
+POOLS = 32  # httpx looks at every connection of its pool for each request, so many pools of one are cheaper
 
 
 @cache
 def tls() -> ssl.SSLContext:
     """The default context, made once: it reads all CA certificates, some 20 ms that 2,000 clients need not each pay."""
     return ssl.create_default_context()
+
+
+@lru_cache(1024)
+def proxy(url: str) -> Literal[True] | None:
+    """What `websockets` is to do about proxies for a node: look for one at each connect, or not at all.
+
+    Looking costs 0.3 ms (it reads the whole environment, several times), so whether there is any is asked once a node.
+
+    Args: url: without its query, which no two connections have in common.
+    """
+    place = urlsplit(url).netloc
+    return True if urllib.request.getproxies() and not urllib.request.proxy_bypass(place) else None
 
 
 def read_answer(stamp: int, answer: httpx.Response) -> Routed | LookupFailed:
@@ -86,10 +100,10 @@ class Resolver:
 
 
 class _Pool:
-    """A few connections for requests of one event loop."""
+    """One request at a time, and so one connection a lookup, for one event loop."""
 
     def __init__(self) -> None:
-        self.turn = asyncio.Semaphore(AT_ONCE)
+        self.turn = asyncio.Lock()
         self.https: dict[ssl.SSLContext, httpx.AsyncClient] = {}
 
     def http(self, context: ssl.SSLContext) -> httpx.AsyncClient:
@@ -107,9 +121,8 @@ class _Shared:
         self._turns = cycle(self._pools)
 
     def pool(self) -> _Pool:
-        """The next one in turn; the first, while one is enough."""
-        first = self._pools[0]
-        return next(self._turns) if first.turn.locked() else first
+        """The first that is free; when none is, the next one in turn."""
+        return next((pool for pool in self._pools if not pool.turn.locked()), None) or next(self._turns)
 
     async def close(self) -> None:
         for pool in self._pools:

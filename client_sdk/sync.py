@@ -28,7 +28,7 @@ from .events import BROKEN, Close, Connect, Event, Lost, Resolve, Start, Timer, 
 from .liveness import DEFAULT_PING_S, Liveness
 from .machine import State
 from .receipts import Receipt
-from .resolver import Resolver, Token, tls
+from .resolver import Resolver, Token, proxy, tls
 
 
 class _Connection:
@@ -313,7 +313,7 @@ class Client(BaseClient[Receipt]):
         return connect(
             url, subprotocols=[Subprotocol(SUBPROTOCOL)], compression=None, ping_interval=None,
             open_timeout=self._open_timeout_s, close_timeout=CLOSE_TIMEOUT_S,
-            ssl=(self._ssl or tls()) if url.startswith("wss:") else None,
+            proxy=proxy(url.partition("?")[0]), ssl=(self._ssl or tls()) if url.startswith("wss:") else None,
         )
 
     def _welcome(self, connection: _Connection, ws: ClientConnection) -> None:
