@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple
 
+import gevent
+
 from ringway.core.errors import Unavailable
 from ringway.core.frames import Position
 from ringway.store import cursors
@@ -39,6 +41,7 @@ class Batcher:
         self._acks: dict[tuple[str, str], Position] = {}
         self.dropped = 0  # notices that Redis did not take
         link.on_back(lambda: self._ack_turns.put(None))
+        link.on_back(lambda: gevent.spawn(self._carry_over))
 
     @property
     def waiting(self) -> int:
@@ -80,6 +83,13 @@ class Batcher:
             self._link.lost(failed)
         for write, result in zip(writes, results, strict=True):
             write.done(result)
+
+    def _carry_over(self) -> None:
+        """What Redis lost is brought back at once, not with the next message: others wait for it (doubts.py)."""
+        try:
+            self._log.carry_over()
+        except AWAY as error:
+            self._link.lost(error)
 
     def _publish(self, notices: list[tuple[str, bytes]]) -> None:
         try:

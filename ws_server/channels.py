@@ -216,9 +216,7 @@ class Channel:
 
     def _turn(self, page: Page) -> None:
         """The log goes on as another incarnation, or behind a loss: say so to the live ones; the others read it."""
-        self.gen = page.gen
-        if not page.recovered:
-            self.seq = start_of(page)
+        self.gen, self.seq = page.gen, start_of(page)  # lower than before where Redis lost what we have passed on
         wire = page.position_frame(self.ch, self.seq)
         for sink in tuple(self.live):
             sink.send_frame(wire)

@@ -17,6 +17,7 @@ from ringway.store.keys import Keys
 from ringway.store.log import Entries, MessageLog
 
 from .channels import CatchUp, Channel, Step, start_of
+from .doubts import Doubt, Doubts
 from .lanes import Lane
 from .redis_link import AWAY, RedisLink
 from .sessions import Session
@@ -27,7 +28,7 @@ SWEEP = 100  # channels compared in one pipeline: more would hold up the event l
 
 
 class LogPage(NamedTuple):
-    """What a read found, framed for the wire. `pending` counts all that comes after the position asked for.
+    """What a read found, framed for the wire. `pending` and `doubtful` are as in `Entries`.
 
     `groups` are those the user belongs to for good; only the first page of an inbox has them.
     """
@@ -40,6 +41,7 @@ class LogPage(NamedTuple):
     oldest: int
     pending: int
     groups: Sequence[str] = ()
+    doubtful: bool = False
 
     @classmethod
     def of(cls, entries: Entries, *, head_only: bool = False, groups: Sequence[str] = ()) -> LogPage:
@@ -47,8 +49,8 @@ class LogPage(NamedTuple):
         if head_only:
             return cls(entries.gen, entries.seq, True, (), False, entries.oldest, 0)
         wired = [(seq, encode_text(frame)) for seq, frame in entries.frames]
-        gen, seq, oldest, recovered, _frames, more, pending = entries
-        return cls(gen, seq, recovered, wired, more, oldest, pending, groups)
+        gen, seq, oldest, recovered, _frames, more, pending, doubtful = entries
+        return cls(gen, seq, recovered, wired, more, oldest, pending, groups, doubtful)
 
     def position_frame(self, ch: str, seq: int) -> bytes:
         oldest = None if self.recovered else seq + 1
@@ -96,6 +98,7 @@ class LogReader:
 
     def __init__(self, log: MessageLog, client: Client, keys: Keys, link: RedisLink) -> None:
         self._log, self._client, self._keys, self._link = log, client, keys, link
+        self.doubts = Doubts(log, link)
         self._reads: Lane[_Read] = Lane("reading logs", self._work, batch=256)
         self._parked: list[_Read] = []
         self._slow: dict[Session, set[Channel]] = {}
@@ -107,6 +110,7 @@ class LogReader:
 
     def stop(self) -> None:
         self._reads.stop()
+        self.doubts.stop()
 
     def catch_up(
         self, session: Session, channel: Channel, after: Position | Unread | Head | None, opening: Opening
@@ -199,12 +203,18 @@ class LogReader:
         self._page(read, LogPage.of(entries, head_only=isinstance(read.after, Head)))
 
     def _page(self, read: _Read, page: LogPage) -> None:
+        if page.doubtful and not read.over and (after := self._asked_after(read)) is not None:
+            self.doubts.add(Doubt(read.channel, read.session, after))
         if read.session is None:
-            self._pulled(read.channel, page)
-            return
-        if not read.over:
+            self._pulled(read, page)
+        elif not read.over:
             self._open(read, read.session, page)
             self._follow(read.session, read.channel, read.channel.page(read.session, page))
+
+    def _asked_after(self, read: _Read) -> Position | None:
+        if isinstance(read.after, Unread):
+            return cursors.read_many(self._client, self._keys, [(read.after.uid, read.channel.ch)])[0]
+        return read.after if isinstance(read.after, Position) else None
 
     def _open(self, read: _Read, session: Session, page: LogPage) -> None:
         if read.opening is not None:
@@ -212,9 +222,12 @@ class LogReader:
         elif read.channel.reached(session) is None:  # welcomed while Redis was away: now it can be told
             session.send_frame(page.position_frame(read.channel.ch, start_of(page)))
 
-    def _pulled(self, channel: Channel, page: LogPage) -> None:
+    def _pulled(self, read: _Read, page: LogPage) -> None:
+        channel = read.channel
         channel.pulling = False
-        if channel.pulled(page) is Step.READ:
+        # Late notices of the incarnation before have moved it on meanwhile: the page says nothing about those.
+        overtaken = page.gen != channel.gen and read.after != channel.position
+        if overtaken or channel.pulled(page) is Step.READ:
             self.pull(channel)
             return
         for sink in channel.waiting():

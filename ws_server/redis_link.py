@@ -21,7 +21,7 @@ from ringway.core.errors import Unavailable
 log = logging.getLogger(__name__)
 
 SERVICE = "Redis"
-KNOCK_BASE_S, KNOCK_CAP_S = 0.1, 2.0
+KNOCK_BASE_S, KNOCK_CAP_S = 0.1, 1.0  # what Redis lost is appended again in time (store/log.py, GRACE_S)
 # What a broken connection looks like: redis-py's own errors, the store's, and the socket's where nobody wrapped them.
 AWAY = (Unavailable, RedisError, OSError)
 

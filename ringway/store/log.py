@@ -30,8 +30,19 @@ from .scripts import Call, run_many, script
 DAY_S = 86_400
 # What is remembered of a channel outlives its messages, so that a quiet week is not mistaken for a loss.
 META_TTL_S = 90 * DAY_S
-_ADDED, _DUPLICATE, _OTHER_HISTORY = 0, 1, 2
+# So soon after a restart of Redis everybody who has had an ok from it has appended again what it lost.
+GRACE_S = 3.0
+# Replies of append.lua and read_on.lua.
+_DUPLICATE, _OTHER_HISTORY, _AFTER_NOTHING = 1, 2, 3
+_MISSING, _DOUBTFUL = 0, 2
 _ROUNDS = 3
+
+
+class _Link(NamedTuple):
+    """An append's digest of sender and id, and that of the append which it must not overtake."""
+
+    digest: bytes
+    after: bytes
 
 
 class Appended(NamedTuple):
@@ -56,7 +67,9 @@ class Entries(NamedTuple):
 
     `seq` is the log's head and `oldest` the first seq kept (head + 1: none). `recovered` is False when something
     between the position and the first of `frames` is, or may be, missing. `more`: a limit was reached; read on from
-    (gen, last seq of frames). `pending` counts what is kept after the position, returned here or not.
+    (gen, last seq of frames). `pending` counts what is kept after the position, returned here or not. `doubtful`:
+    Redis lost messages after the position, and not all of them have been appended again yet: they still may be. Read
+    after the same position once more in `GRACE_S` to know.
     """
 
     gen: str
@@ -66,6 +79,7 @@ class Entries(NamedTuple):
     frames: list[tuple[int, bytes]]
     more: bool
     pending: int
+    doubtful: bool = False
 
 
 class MessageLog:
@@ -75,19 +89,21 @@ class MessageLog:
         cap: messages kept per channel, at least (up to 100 more: Redis trims by blocks).
         ttl_s: seconds after the last message until a channel's messages go.
         dedup_s: seconds, at least, for which a message id is remembered.
+        grace_s: seconds after a restart of Redis in which what it lost may be appended again.
         clock: monotonic seconds.
     """
 
     def __init__(
         self, client: Client, keys: Keys, *, cap: int = 1000, ttl_s: int = 7 * DAY_S, dedup_s: int = 3600,
-        clock: Callable[[], float] = time.monotonic,
+        grace_s: float = GRACE_S, clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.client, self.keys = client, keys
         self._clock = clock
         meta_ttl_s = max(META_TTL_S, 2 * ttl_s)
+        reading = {"META_TTL": meta_ttl_s, "GRACE_MS": int(grace_s * 1000)}
         self._append_script = script("open.lua", "append.lua", CAP=cap, TTL=ttl_s, META_TTL=meta_ttl_s, DEDUP=dedup_s)
-        self._read_script = script("open.lua", "read_on.lua", "read.lua", META_TTL=meta_ttl_s)
-        self._arrive_script = script("open.lua", "read_on.lua", "arrive.lua", META_TTL=meta_ttl_s)
+        self._read_script = script("open.lua", "read_on.lua", "read.lua", **reading)
+        self._arrive_script = script("open.lua", "read_on.lua", "arrive.lua", **reading)
         self._histories = Histories(client, self._resend, dedup_s=dedup_s, clock=clock)
 
     @property
@@ -104,12 +120,14 @@ class MessageLog:
         """Append in this order, in one pipeline. Never raises.
 
         An Unavailable in a place: not known to be in the log. The same append may be tried again; its id keeps it from
-        being there twice.
+        being there twice. Later ones here of the same sender to the same channel are Unavailable with it: none
+        overtakes it.
         """
         results: list[Appended | Unavailable] = [Unavailable("redis", "it restarts again and again")] * len(appends)
         todo = list(range(len(appends)))
+        links = _links(appends)
         for _ in range(_ROUNDS):
-            todo = self._append_round(appends, todo, results)
+            todo = self._append_round(appends, links, todo, results)
             if not todo:
                 break
         return results
@@ -170,6 +188,14 @@ class MessageLog:
             found += [(_entries(entries), sorted(group.decode() for group in groups)) for entries, groups in replies]
         return found
 
+    def carry_over(self) -> None:
+        """Look whether Redis came back as another one, and append again what it lost. Raises Unavailable.
+
+        Every call does that anyway; this is for when none comes soon.
+        """
+        chs = self._histories.retained.channels()
+        self.read_many(dict.fromkeys(chs if self._histories.sharded else chs[:1]), 0, create=False)
+
     def heads(self, chs: Sequence[str]) -> list[Position | None]:
         """The last position of each channel, None where there is no log; one light pipeline for sweeps.
 
@@ -199,10 +225,11 @@ class MessageLog:
         return [found[ch].pending for ch in chs]
 
     def _append_round(
-        self, appends: Sequence[Append], todo: Sequence[int], results: list[Appended | Unavailable]
+        self, appends: Sequence[Append], links: Sequence[_Link], todo: Sequence[int],
+        results: list[Appended | Unavailable],
     ) -> list[int]:
         """One pipeline. Fills in results; returns the places where Redis was not the one we took it for."""
-        calls = [self._append_call(appends[i]) for i in todo]
+        calls = [self._append_call(appends[i], links[i]) for i in todo]
         refused = []
         for i, call, reply in zip(todo, calls, run_many(self.client, calls), strict=True):
             error = reply if isinstance(reply, Unavailable) else self._settle(call, reply)
@@ -210,18 +237,25 @@ class MessageLog:
                 results[i] = error
             elif reply[0] == _OTHER_HISTORY:
                 refused.append(i)
+            elif reply[0] == _AFTER_NOTHING:
+                results[i] = Unavailable("redis", "the message before it is not in the log")
             else:
                 results[i] = self._appended(appends[i], call, reply)
         return refused
 
-    def _append_call(self, append: Append, was: Position | None = None, replid: str | None = None) -> Call:
+    def _append_call(self, append: Append, link: _Link) -> Call:
+        return self._call(append, link, self._histories.expected(self.keys.log(append.ch)), b"", "", "")
+
+    def _resend_call(self, kept: Kept, replid: str) -> Call:
+        was = kept.position
+        more = b',"was":{"gen":"%s","seq":%d}' % (was.gen.encode(), was.seq)
+        return self._call(kept.append, _Link(_digest(kept.append), b""), replid, more, *was)
+
+    def _call(self, append: Append, link: _Link, replid: str, more: bytes, *was: str | int) -> Call:
         ch, sender, message_id, body, notify = append
-        head = msg_head(ch=ch, id=message_id, sender=sender, body=orjson.Fragment(body))
-        if was is not None:
-            head += b',"was":{"gen":"%s","seq":%d}' % (was.gen.encode(), was.seq)
-        digest = blake2b(f"{len(sender)}:{sender}{message_id}".encode(), digest_size=12).digest()
+        head = msg_head(ch=ch, id=message_id, sender=sender, body=orjson.Fragment(body)) + more
         log = self.keys.log(ch)
-        args = (self._histories.expected(log) if replid is None else replid, head, digest, notify or "", ch)
+        args = (replid, head, link.digest, notify or "", ch, link.after, *was)
         return Call(self._append_script, (self.keys.meta(ch), log, *self.keys.dedup(ch)), args,
                     self._histories.home(log))
 
@@ -252,7 +286,7 @@ class MessageLog:
     def _resend(self, kept: Sequence[Kept], replid: str) -> int:
         """Append again what Redis may have lost; returns how many it had. Raises Unavailable."""
         lost = 0
-        calls = [self._append_call(one.append, was=one.position, replid=replid) for one in kept]
+        calls = [self._resend_call(one, replid) for one in kept]
         for one, call, reply in zip(kept, calls, run_many(self.client, calls), strict=True):
             if isinstance(reply, Unavailable) or reply[0] == _OTHER_HISTORY:
                 raise reply if isinstance(reply, Unavailable) else Unavailable("redis", "it restarted once more")
@@ -261,8 +295,27 @@ class MessageLog:
         return lost
 
 
+def _digest(append: Append) -> bytes:
+    sender = append.sender
+    return blake2b(f"{len(sender)}:{sender}{append.id}".encode(), digest_size=12).digest()
+
+
+def _links(appends: Sequence[Append]) -> list[_Link]:
+    """Each goes after the one before it of the same sender to the same channel, or not at all."""
+    if len(appends) == 1:
+        return [_Link(_digest(appends[0]), b"")]
+    last: dict[tuple[str, str], bytes] = {}
+    links = []
+    for append in appends:
+        place, digest = (append.ch, append.sender), _digest(append)
+        links.append(_Link(digest, last.get(place, b"")))
+        last[place] = digest
+    return links
+
+
 def _entries(reply: list[Any]) -> Entries:
     _replid, gen, head, oldest, recovered, start, *rest = reply
     frames = list(zip(rest[::2], rest[1::2], strict=True))
     last = frames[-1][0] if frames else start
-    return Entries(gen.decode(), head, oldest, bool(recovered), frames, last < head, head - start)
+    return Entries(gen.decode(), head, oldest, recovered != _MISSING, frames, last < head, head - start,
+                   recovered == _DOUBTFUL)

@@ -1,8 +1,9 @@
 -- Shared by append.lua, read.lua and arrive.lua: which incarnation of the channel's log is this, and where does it stand?
 -- KEYS[1] meta hash: g gen, s head seq, r replication id under which the gen began, p past, b de-duplication bucket
 -- KEYS[2] log stream, entry id = seq, field m = the frame
--- `past` lists the incarnations that this one carries on, newest first: "gen:seq gen:seq! ..." with the seq up to which
--- each survived; ! = it is proven that later messages of it were given out and then lost by Redis.
+-- `past` lists the incarnations that this one carries on, newest first: "gen:last gen:last!known/back ..." with the seq
+-- up to which each survived; `known`: messages up to that seq had been given out and were lost by Redis; `back` of
+-- those are in the log again. Constant: GRACE_MS, in which those who have such messages append them again.
 
 local META, LOG = KEYS[1], KEYS[2]
 local KEPT_PAST = 16
@@ -30,20 +31,33 @@ local function new_gen(replid, previous)
   return gen .. string.sub(replid, 1, 3)
 end
 
-local function each_past(past)
-  return string.gmatch(past, '(%w+):(%d+)(!?)')
+local function parse_past(entry)
+  local gen, last, known, back = string.match(entry, '^(%w+):(%d+)!?(%d*)/?(%d*)$')
+  last = tonumber(last)
+  return gen, last, tonumber(known) or last, tonumber(back) or 0
 end
 
 -- A new incarnation that carries on the one that stands in `log`.
-local function turn(log, replid, torn)
-  local past, kept, oldest = log.gen .. ':' .. log.seq .. (torn and '!' or ''), 1, oldest_kept(log.seq)
-  for gen, seq, mark in each_past(log.past) do
-    if kept < KEPT_PAST and tonumber(seq) >= oldest - 1 then
-      past, kept = past .. ' ' .. gen .. ':' .. seq .. mark, kept + 1
+local function turn(log, replid)
+  local past, kept, oldest = log.gen .. ':' .. log.seq, 1, oldest_kept(log.seq)
+  for entry in string.gmatch(log.past, '%S+') do
+    local _, last = parse_past(entry)
+    if kept < KEPT_PAST and last >= oldest - 1 then
+      past, kept = past .. ' ' .. entry, kept + 1
     end
   end
   log.gen, log.past = new_gen(replid, log.gen), past
   redis.call('HSET', META, 'g', log.gen, 's', log.seq, 'r', replid, 'p', past)
+end
+
+-- Messages of an incarnation that is over are known to have existed, or are back in the log.
+local function note_loss(log, gen, known_now, back_now)
+  log.past = string.gsub(log.past, '%f[%w]' .. gen .. ':%d+%S*', function(entry)
+    local _, last, known, back = parse_past(entry)
+    if known_now <= last then return entry end
+    return string.format('%s:%d!%d/%d', gen, last, math.max(known, known_now), back + back_now)
+  end)
+  redis.call('HSET', META, 'p', log.past)
 end
 
 -- The log whose meta is gone (evicted): what stood in it is in its last frame.
@@ -58,12 +72,12 @@ local function open_log(replid, create)
   local meta = redis.call('HMGET', META, 'g', 's', 'r', 'p', 'b')
   if meta[1] then
     local log = {gen = meta[1], seq = tonumber(meta[2]), past = meta[4], bucket = meta[5] and tonumber(meta[5])}
-    if meta[3] ~= replid then turn(log, replid, false) end
+    if meta[3] ~= replid then turn(log, replid) end
     return log
   end
   local log = from_last_frame()
   if log then
-    turn(log, replid, false)
+    turn(log, replid)
   elseif create then
     log = {gen = new_gen(replid), seq = 0, past = ''}
     redis.call('HSET', META, 'g', log.gen, 's', 0, 'r', replid, 'p', '')

@@ -1,31 +1,38 @@
--- Shared by read.lua and arrive.lua: what is in the log after a position. Constant: META_TTL.
+-- Shared by read.lua and arrive.lua: what is in the log after a position. Constants: META_TTL, GRACE_MS.
 
 local TAIL = 100  -- longer than ,"gen":"...","seq":...,"ts":...} ever gets
 
--- Where to read on from a position, and whether nothing before it is missing.
+local WHOLE, DOUBTFUL, MISSING = 1, 2, 0
+
+local function in_grace(gen)
+  local began = tonumber(string.sub(gen, 1, 8), 16) + tonumber(string.sub(gen, 9, 13), 16) / 1e6
+  return tonumber(time[1]) + tonumber(time[2]) / 1e6 < began + GRACE_MS / 1000
+end
+
+-- Where to read on from a position, and whether anything is missing there. What was given out and then lost by Redis is
+-- appended again by whoever had its ok: until all of it is back there is a doubt, and after the grace a gap.
 local function resolve(log, replid, gen, seq, own)
-  if gen == '' then return 0, true end
+  if gen == '' then return 0, WHOLE end
   if gen == log.gen then
-    if seq <= log.seq then return seq, true end
+    if seq <= log.seq then return seq, WHOLE end
     -- Ahead of the log: Redis lost what the position had. It must not meet seqs that are given out again.
-    local stands = log.seq
-    if own then turn(log, replid, true) end
-    return stands, false
+    if not own then return log.seq, MISSING end
+    turn(log, replid)
   end
-  local torn = false
-  for old, last, mark in each_past(log.past) do
-    last = tonumber(last)
-    if old == gen and seq > last then
-      if mark == '' and own then
-        log.past = string.gsub(log.past, old .. ':' .. last, '%0!')
-        redis.call('HSET', META, 'p', log.past)
-      end
-      return last, false
+  local verdict, successor = WHOLE, log.gen
+  for entry in string.gmatch(log.past, '%S+') do
+    local old, last, known, back = parse_past(entry)
+    if old == gen and seq > known then
+      known = seq
+      if own then note_loss(log, gen, seq, 0) end
     end
-    torn = torn or mark == '!'
-    if old == gen then return seq, not torn end
+    if back < known - last and verdict ~= MISSING then
+      verdict = in_grace(successor) and DOUBTFUL or MISSING
+    end
+    if old == gen then return math.min(seq, last), verdict end
+    successor = old
   end
-  return 0, false
+  return 0, MISSING
 end
 
 -- Frames of earlier incarnations are handed out under the gen that carries them on, so that positions only go up:
@@ -54,14 +61,14 @@ local function add_frames(reply, log, start, limit, bytes)
 end
 
 -- The log of META and LOG after (gen, seq); gen '' means everything kept. Two results: {replication id, gen, head seq,
--- oldest seq kept, 1 recovered | 0 not, seq after which the frames begin, seq, frame, ...} and the frames' bytes.
+-- oldest seq kept, 1 recovered | 2 in doubt | 0 not, seq after which the frames begin, seq, frame, ...} and the frames' bytes.
 local function read_on(replid, gen, seq, limit, bytes, create, own)
   local log = open_log(replid, create)
   if not log then return {replid, '', 0, 1, (gen == '') and 1 or 0, 0}, 0 end
   redis.call('EXPIRE', META, META_TTL)
-  local start, recovered = resolve(log, replid, gen, seq, own)
+  local start, verdict = resolve(log, replid, gen, seq, own)
   local oldest = oldest_kept(log.seq)
-  if start < oldest - 1 then start, recovered = oldest - 1, false end
-  local reply = {replid, log.gen, log.seq, oldest, recovered and 1 or 0, start}
+  if start < oldest - 1 then start, verdict = oldest - 1, MISSING end
+  local reply = {replid, log.gen, log.seq, oldest, verdict, start}
   return reply, add_frames(reply, log, start, limit, bytes)
 end

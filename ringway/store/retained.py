@@ -75,6 +75,11 @@ class Retained:
         with self._lock:
             return list(self._by_replid.pop(replid, ()))
 
+    def channels(self) -> list[str]:
+        """Those that have something here."""
+        with self._lock:
+            return list({kept.append.ch: None for of_replid in self._by_replid.values() for kept in of_replid})
+
     def put_back(self, replid: str, kept: list[Kept]) -> None:
         """Undo `take`."""
         with self._lock:

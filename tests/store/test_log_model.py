@@ -53,7 +53,7 @@ class LogMachine(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.keys = Keys(f"m{uuid.uuid4().hex[:10]}")
-        self.log = MessageLog(self.client, self.keys)
+        self.log = MessageLog(self.client, self.keys, grace_s=0.0)
         self.model, self.saved = Model(), (Model(), self.dump())
         self.stale = True  # the next touch finds another replication id, or nothing
         self.gens: set[str] = set()

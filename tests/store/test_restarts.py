@@ -33,13 +33,13 @@ def client(redis: RealRedis) -> Iterator[Client]:
 
 @pytest.fixture
 def log(client: Client) -> MessageLog:
-    return MessageLog(client, Keys())
+    return MessageLog(client, Keys(), grace_s=0.0)
 
 
 @pytest.fixture
 def other(client: Client) -> MessageLog:
     """Another process's log: it has sent nothing, so it has nothing to send again."""
-    return MessageLog(client, Keys())
+    return MessageLog(client, Keys(), grace_s=0.0)
 
 
 def all_frames(log: MessageLog) -> list[dict[str, Any]]:
@@ -152,6 +152,55 @@ def test_a_proven_loss_is_told_to_those_who_cannot_know(redis: RealRedis, log: M
     assert other.read("u:bob", at(had_all_but_one)).recovered
     other.read("u:bob", at(lost), own=True)
     assert not other.read("u:bob", at(had_all_but_one)).recovered
+
+
+def test_what_is_back_is_no_gap(redis: RealRedis, client: Client, log: MessageLog, other: MessageLog) -> None:
+    """In doubt until it is; whoever asks."""
+    patient = MessageLog(client, Keys(), grace_s=60.0)
+    had_all_but_two = append(log, "a")[0]
+    mark = redis.journal_size()
+    had_one_more, had_all = append(log, "b", "c")
+    redis.lose_after(mark)
+    for position in (had_one_more, had_all):
+        assert patient.read("u:bob", at(position)).doubtful
+    assert not patient.read("u:bob", at(had_all_but_two)).doubtful  # nobody has said yet that there was more
+    patient.read("u:bob", at(had_all), own=True)
+    assert patient.read("u:bob", at(had_all_but_two)).doubtful
+    log.carry_over()
+    for reader in (patient, other):
+        for position in (had_all_but_two, had_one_more, had_all):
+            entries = reader.read("u:bob", at(position))
+            assert (ids(entries), entries.recovered, entries.doubtful) == (["b", "c"], True, False)
+
+
+def test_one_of_two_senders_is_gone_for_good(redis: RealRedis, log: MessageLog, other: MessageLog) -> None:
+    before = append(log, "a")[0]
+    mark = redis.journal_size()
+    append(log, "b")
+    gone = append(MessageLog(log.client, Keys()), "never again")[0]
+    last = append(log, "d")[0]
+    redis.lose_after(mark)
+    log.carry_over()
+    assert gone.seq == 3
+    for position in (before, last):
+        entries = other.read("u:bob", at(position))
+        assert (ids(entries), entries.recovered) == (["b", "d"], False)
+    assert other.read("u:bob", at(append(log, "e")[0])).recovered
+
+
+def test_a_message_counts_as_back_once(redis: RealRedis, client: Client, log: MessageLog, other: MessageLog) -> None:
+    """Its client sends it again, and then the node that had the ok does."""
+    before = append(log, "a")[0]
+    mark = redis.journal_size()
+    append(log, "b")
+    append(MessageLog(client, Keys()), "gone")
+    last = append(log, "d")[0]
+    redis.lose_after(mark)
+    append(other, "b")
+    log.carry_over()
+    other.read("u:bob", at(last), own=True)
+    entries = other.read("u:bob", at(before))
+    assert (ids(entries), entries.recovered) == (["b", "d"], False)
 
 
 def test_a_client_cannot_raise_the_alarm_for_others(redis: RealRedis, log: MessageLog) -> None:

@@ -8,7 +8,10 @@ from typing import Any
 
 import pytest
 
+from ringway.store.keys import Keys
+from ringway.store.log import GRACE_S, MessageLog
 from tests.harness import redises, zookeepers
+from tests.harness.logs import append, message
 
 from .nodes import Client, Nodes, until
 
@@ -108,3 +111,46 @@ def test_a_wiped_redis_is_said_to_open_sessions(running: Nodes, own_redis: redis
     while (got := receiver.wait("msg", 15.0))["body"] != 4:
         assert got["was"]["seq"] == got["body"]  # said ok to a moment ago, so put into the log again, and marked
     assert any(frame["t"] == "position" for frame in receiver.frames)
+
+
+def test_what_redis_lost_comes_back_and_no_gap_is_told(running: Nodes, own_redis: redises.RealRedis) -> None:
+    """The power fails after messages that had their ok, and that some have had and others not."""
+    uid = running.uid_of("r1", "powerless")
+    receiver, sender = running.join(uid), running.join(running.uid_of("r2", "power"))
+    for n in (1, 2, 3, 4, 5):
+        if n == 4:
+            mark = own_redis.journal_size()
+        sender.send(t="send", id=f"{n}", to=uid, body=n)
+        sender.wait("ok")
+    assert receiver.bodies(5) == [1, 2, 3, 4, 5]
+    gen = receiver.frames[-1]["gen"]
+    own_redis.lose_after(mark)
+    insist(sender, id="6", to=uid, body=6)
+    had_three = running.join(uid, inbox=f"{gen}:3")
+    for client in (receiver, had_three):
+        got = [client.wait("msg", 15.0) for _ in range(3)]
+        was = [frame.get("was", {}).get("seq") for frame in got]
+        assert [(frame["body"], seq) for frame, seq in zip(got, was, strict=True)] == [(4, 4), (5, 5), (6, None)]
+        client.quiet(GRACE_S + 1.5)
+        told = [frame for frame in client.frames if frame["t"] in ("position", "welcome")]
+        assert all(frame.get("inbox", frame)["recovered"] for frame in told)
+
+
+def test_what_nobody_brings_back_is_told_when_the_time_is_over(running: Nodes, own_redis: redises.RealRedis) -> None:
+    """A back end has sent it and is gone; who reconnects with an older position has missed it."""
+    uid = running.uid_of("r1", "bereft")
+    receiver = running.join(uid)
+    channel = Keys(running.cluster).node_channel("r1")
+    back_end = MessageLog(running.redis, Keys(running.cluster))
+    before = append(back_end, "kept", ch=f"u:{uid}")[0]
+    mark = own_redis.journal_size()
+    back_end.append(message("lost", ch=f"u:{uid}", notify=channel))
+    assert receiver.bodies(2) == ["kept", "lost"]
+    own_redis.lose_after(mark)
+    until(lambda: running.nodes["r1"].metric("redis_up") == 1, "Redis is seen again")
+    receiver.wait("position", 15.0, recovered=True)  # nothing is known to be missing for it yet
+    late = running.connect(uid, inbox=f"{before.gen}:{before.seq}")
+    welcome = late.wait("welcome")["inbox"]
+    assert (welcome["recovered"], welcome["unread"]) == (True, 0)
+    told = late.wait("position", GRACE_S + 5.0)
+    assert (told["gen"], told["recovered"], told["oldest"]) == (welcome["gen"], False, before.seq + 1)
