@@ -196,6 +196,7 @@ def listen(uid: str, lookup: Sequence[str]) -> None:
 @option("--sessions", type=count(1, 100_000), default="2000", help="Clients, each a user of its own.")
 @option("--user-rate", type=number(0, 100_000), default="1000", help="Messages a second to users.")
 @option("--group-rate", type=number(0, 100_000), default="200", help="Messages a second to groups.")
+@option("--processes", type=count(1, 64), default="4", help="How many the clients are divided among.")
 @option("--seconds", type=number(1, 86_400, "seconds"), default="60", help="How long messages are sent.")
 @option("--settle", type=number(1, 3600, "seconds"), default="60", help="For what is owed to arrive after that.")
 @option("--seed", type=count(0, 2**31), default="1", help="Decides who talks to whom, and when faults strike.")
@@ -207,9 +208,10 @@ def chaos(lookup: Sequence[str], **values: Any) -> int:
     """Traffic with books on a staging cluster, and your own faults. Exit code 1 if a message was lost, doubled or
     out of order and nobody was told."""
     from .chaos import command
-    from .chaos.traffic import Load
+    from .chaos.cast import Load
 
-    load = Load(values["sessions"], values["user_rate"], values["group_rate"], seed=values["seed"])
+    load = Load(values["sessions"], values["user_rate"], values["group_rate"], seed=values["seed"],
+                processes=min(values["processes"], values["sessions"]))
     return command.main(
         command.Options(lookup, load, values["seconds"], values["faults"], values["settle"], values["report"],
                         values["token"]),

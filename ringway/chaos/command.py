@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import gc
-import importlib
-import os
-import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ringway.core.errors import ConfigError
-
+from .cast import Load
 from .report import page
 from .run import Run, plan, run, shell_fault
-from .traffic import Load, Traffic
+from .traffic import Traffic
+from .worker import load_token
 
 Say = Callable[[str], None]
 
@@ -54,26 +50,15 @@ def main(options: Options, say: Say) -> int:
 
 
 async def _run(options: Options, say: Say) -> Run:
-    traffic = Traffic(options.lookups, options.load, token=_load(options.token) if options.token else None)
+    if options.token is not None:
+        load_token(options.token)  # what is wrong with it is better said once than by each process
+    traffic = Traffic(options.lookups, options.load, token=options.token)
     try:
-        say(f"opening {len(traffic.clients)} clients")
+        say(f"opening {options.load.sessions} clients in {options.load.processes} processes")
         await traffic.open()
-        gc.collect()
-        gc.freeze()  # thousands of clients that stay: the collector need not look at them again
         faults = plan([shell_fault(*fault) for fault in options.faults], options.seconds, options.load.seed)
         say(f"talking for {options.seconds:g} s; faults: " + (", ".join(
             f"{fault.name} at {at:.0f} s" for at, fault in faults) or "none"))
         return await run(traffic, faults, options.seconds, settle_s=options.settle_s, say=say)
     finally:
         await traffic.close()
-
-
-def _load(spec: str) -> Callable[[str], str]:
-    """Raises ConfigError: no such module, or nothing callable of that name in it."""
-    module, _, name = spec.partition(":")
-    sys.path.insert(0, os.getcwd())
-    try:
-        token: Callable[[str], str] = getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError) as error:
-        raise ConfigError("RINGWAY_TOKEN", spec, f"cannot be loaded: {error}") from error
-    return token

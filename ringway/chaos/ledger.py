@@ -15,11 +15,15 @@ from statistics import quantiles
 
 @dataclass(slots=True)
 class Entry:
-    """One message. Times in seconds of the run's clock; `accepted` is when its ok came."""
+    """One message. Times in seconds of the run's clock; `accepted` is when its ok came.
+
+    `number` counts all messages; a sender's own are numbered in the order in which they were handed to its client.
+    """
 
     ch: str
     sender: str
     sent: float
+    number: int
     accepted: float | None = None
     refused: str | None = None
     deliveries: Counter[str] = field(default_factory=Counter)  # by reader
@@ -33,6 +37,17 @@ class Disorder:
     ch: str
     before: tuple[str, int]
     after: tuple[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Overtaking:
+    """A reader got a sender's message `late` after one that the same sender sent later to the same channel."""
+
+    uid: str
+    ch: str
+    sender: str
+    first: str
+    late: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +72,7 @@ class Verdict:
     lost: Sequence[tuple[str, str]]  # (message id, reader)
     doubled: Sequence[tuple[str, str]]
     strange: int  # deliveries of messages nobody sent
-    disorder: Sequence[Disorder]
+    disorder: Sequence[Disorder | Overtaking]
     gaps: int
     excused: int  # owed, not delivered, in a channel with a reported gap
     outages: Sequence[Outage]
@@ -92,33 +107,54 @@ def percentile(values: Sequence[float], p: int) -> float:
 
 
 class Ledger:
-    """Books for one run. `readers` says who is owed the messages of a channel."""
+    """Books for one run. `readers` says who is owed the messages of a channel.
+
+    Several processes write them: what belongs to one client comes in its order, but a delivery may be booked before
+    its message was booked as sent.
+    """
 
     def __init__(self, readers: Mapping[str, Iterable[str]]) -> None:
         self._readers = {ch: tuple(uids) for ch, uids in readers.items()}
         self._entries: dict[str, Entry] = {}
+        self._early: dict[str, list[tuple[str, str, float]]] = {}  # deliveries of messages that nobody has sent yet
         self._places: dict[tuple[str, str], tuple[str, int]] = {}
+        self._heard: dict[tuple[str, str], list[str]] = {}  # (reader, channel) -> messages as they came
         self._disorder: list[Disorder] = []
         self._gaps: set[tuple[str, str]] = set()
         self._gap_count = 0
         self._strange = 0
         self._away: dict[str, float] = {}
         self._outages: list[Outage] = []
+        self._nodes: dict[str, list[str]] = {}
         self._latencies: list[float] = []
+        self.causes: Counter[str] = Counter()  # of outages
         self.owing = 0  # deliveries that are owed and have not happened yet
+        self.unanswered = 0  # messages that have neither their ok nor a refusal
         self.delivered_count = 0
 
+    def next(self) -> Ledger:
+        """New books for the same clients: who is away, who is where and who has read how far goes along."""
+        books = Ledger(self._readers)
+        books._away, books._places = dict(self._away), dict(self._places)
+        books._nodes = {uid: nodes[-1:] for uid, nodes in self._nodes.items()}
+        return books
+
     def sent(self, message: str, ch: str, sender: str, now: float) -> None:
-        self._entries[message] = Entry(ch, sender, now)
+        entry = self._entries[message] = Entry(ch, sender, now, len(self._entries))
         self.owing += len(self._readers[ch])
+        self.unanswered += 1
+        for uid, where, at in self._early.pop(message, ()):
+            self._deliver(entry, uid, where, at)
 
     def accepted(self, message: str, now: float) -> None:
         self._entries[message].accepted = now
+        self.unanswered -= 1
 
     def refused(self, message: str, why: str) -> None:
         """The application was told that this message will not be sent."""
         entry = self._entries[message]
         entry.refused = why
+        self.unanswered -= 1
         self.owing -= sum(uid not in entry.deliveries for uid in self._readers[entry.ch])
 
     def delivered(self, uid: str, ch: str, place: tuple[str, int], message: str, now: float) -> None:
@@ -127,8 +163,15 @@ class Ledger:
         if before is not None and place <= before:
             self._disorder.append(Disorder(uid, ch, before, place))
         self._places[uid, ch] = place
+        self._heard.setdefault((uid, ch), []).append(message)
         entry = self._entries.get(message)
-        if entry is None or entry.ch != ch:
+        if entry is None:
+            self._early.setdefault(message, []).append((uid, ch, now))
+        else:
+            self._deliver(entry, uid, ch, now)
+
+    def _deliver(self, entry: Entry, uid: str, ch: str, now: float) -> None:
+        if entry.ch != ch:
             self._strange += 1
             return
         entry.deliveries[uid] += 1
@@ -141,23 +184,36 @@ class Ledger:
         self._gaps.add((uid, ch))
         self._gap_count += 1
 
-    def closed(self, uid: str, now: float) -> bool:
-        """The client has no open connection from now on. Whether it had one before."""
-        return self._away.setdefault(uid, now) == now
+    def closed(self, uid: str, now: float, cause: str | None = None) -> None:
+        """The client has no open connection from now on, and why, as far as it knows."""
+        if self._away.setdefault(uid, now) == now and cause is not None:
+            self.causes[cause] += 1
 
-    def opened(self, uid: str, now: float) -> None:
-        """The client has an open connection from now on."""
+    def opened(self, uid: str, now: float, node: str = "") -> None:
+        """The client has an open connection from now on, to that node."""
         start = self._away.pop(uid, None)
         if start is not None:
             self._outages.append(Outage(uid, start, now - start))
-
-    def forget_outages(self) -> None:
-        """Start counting outages now: opening the clients at the start of a run is none."""
-        self._outages.clear()
+        nodes = self._nodes.setdefault(uid, [])
+        if nodes[-1:] != [node]:
+            nodes.append(node)
 
     @property
     def sent_count(self) -> int:
         return len(self._entries)
+
+    @property
+    def nodes(self) -> dict[str, str]:
+        """Where each client is, or was last."""
+        return {uid: nodes[-1] for uid, nodes in self._nodes.items()}
+
+    def away(self) -> int:
+        """How many clients have no open connection."""
+        return len(self._away)
+
+    def hops(self) -> dict[str, int]:
+        """How often each client has changed its node since these books were opened."""
+        return {uid: len(nodes) - 1 for uid, nodes in self._nodes.items()}
 
     def latencies_since(self, count: int) -> list[float]:
         """Seconds from send to delivery of all deliveries but the first `count`."""
@@ -167,6 +223,20 @@ class Ledger:
         """(message id, reader) of all that is owed, not refused and not delivered."""
         return [(message, uid) for message, entry in self._entries.items() if entry.refused is None
                 for uid in self._readers[entry.ch] if uid not in entry.deliveries]
+
+    def overtakings(self) -> list[Overtaking]:
+        """Messages that a sender's later one overtook on the way to a reader. One that came twice counts once."""
+        found = []
+        for (uid, ch), messages in self._heard.items():
+            last: dict[str, str] = {}
+            for message in dict.fromkeys(each for each in messages if each in self._entries):
+                sender, number = self._entries[message].sender, self._entries[message].number
+                before = last.setdefault(sender, message)
+                if number < self._entries[before].number:
+                    found.append(Overtaking(uid, ch, sender, before, message))
+                else:
+                    last[sender] = message
+        return found
 
     def verdict(self, now: float) -> Verdict:
         """Close the books. Who is away now has been so until now."""
@@ -184,8 +254,8 @@ class Ledger:
             delivered=sum(e.deliveries.total() for e in entries),
             lost=lost,
             doubled=[(m, uid) for m, e in self._entries.items() for uid, n in e.deliveries.items() if n > 1],
-            strange=self._strange,
-            disorder=tuple(self._disorder),
+            strange=self._strange + sum(map(len, self._early.values())),
+            disorder=(*self._disorder, *self.overtakings()),
             gaps=self._gap_count,
             excused=len(missing) - len(lost),
             outages=(*self._outages, *still),

@@ -13,11 +13,13 @@ from dataclasses import dataclass, field
 from ringway.core.errors import RingwayError
 
 from .ledger import Verdict, percentile
+from .shares import RingWatch, UnknownRing
 from .traffic import Traffic
 
 SAMPLE_S = 0.5
 SAY_EVERY_S = 5.0
 FIRST, LAST = 0.1, 0.6  # faults begin within this part of the run, so that their end is seen too
+HOME_S = 60.0  # for all to be on the node that owns them, after the last fault; moves are paced
 
 Say = Callable[[str], None]
 
@@ -80,7 +82,8 @@ class Sample:
 class Run:
     """What happened. `settled`: in the end all had its ok and its readers, and everybody was connected.
 
-    `hops`: how often each client changed its node; `causes`: of outages.
+    `hops`: how often each client changed its node; `share`: how often the ring gave it another owner meanwhile, of
+    those to whom it did (None: that cannot be told); `causes`: of outages.
     """
 
     seconds: float
@@ -89,12 +92,35 @@ class Run:
     samples: list[Sample]
     settled: bool
     hops: dict[str, int] = field(default_factory=dict)
+    share: dict[str, int] | None = None
     causes: Counter[str] = field(default_factory=Counter)
+
+    @property
+    def moved(self) -> set[str]:
+        """The clients that changed their node."""
+        return {uid for uid, hops in self.hops.items() if hops}
+
+    @property
+    def only_the_share_moved(self) -> bool:
+        """Whether exactly those moved whose owner the ring changed."""
+        return self.share is not None and self.moved == set(self.share)
+
+    @property
+    def most_moves(self) -> int:
+        """The most that one client had to move."""
+        return max(self.hops.values(), default=0)
 
     def lines(self) -> list[str]:
         """The run for people."""
         causes = ", ".join(f"{cause} {n}" for cause, n in self.causes.most_common())
-        return [*self.verdict.lines(), *([f"outages because: {causes}"] if causes else [])]
+        return [*self.verdict.lines(), self._moves(), *([f"outages because: {causes}"] if causes else [])]
+
+    def _moves(self) -> str:
+        said = f"moved {len(self.moved)}, most moves of one {self.most_moves}"
+        if self.share is None:
+            return f"{said}, the ring's share is not known"
+        strays, left = len(self.moved - set(self.share)), len(set(self.share) - self.moved)
+        return f"{said}, the ring's share {len(self.share)} (moved without it {strays}, of it not moved {left})"
 
     @property
     def failed_faults(self) -> list[Strike]:
@@ -124,9 +150,8 @@ class Watch:
     def sample(self) -> None:
         books, traffic = self._traffic.ledger, self._traffic
         latencies = sorted(books.latencies_since(self._delivered))
-        traffic.collect()
         self.samples.append(Sample(
-            self.now, traffic.open_now(), books.sent_count - self._sent, len(latencies), traffic.unanswered,
+            self.now, traffic.open_now(), books.sent_count - self._sent, len(latencies), books.unanswered,
             books.owing, percentile(latencies, 99) if latencies else 0.0,
         ))
         self._sent, self._delivered = books.sent_count, books.delivered_count
@@ -135,7 +160,7 @@ class Watch:
             self._say(f"{self.now:5.0f} s  {self._line(self.samples[-1])}")
 
     def _line(self, sample: Sample) -> str:
-        return (f"{sample.open}/{len(self._traffic.clients)} open, {self._sent} sent, {self._delivered} delivered, "
+        return (f"{sample.open}/{self._traffic.load.sessions} open, {self._sent} sent, {self._delivered} delivered, "
                 f"{sample.unanswered} without ok, {sample.owing} owed, p99 {sample.p99_s * 1000:.0f} ms")
 
     async def sampling(self) -> None:
@@ -162,27 +187,60 @@ async def run(
     traffic: Traffic, faults: Sequence[tuple[float, Fault]], seconds: float, *, settle_s: float = 60.0,
     say: Say = lambda line: None,
 ) -> Run:
-    """Run open clients through `faults`; the clients stay open.
+    """Run open clients through `faults`; the clients stay open. Books are begun anew.
 
     Args:
         faults: what `plan` made.
-        seconds: how long messages are sent; longer, if a fault is still going on.
+        seconds: how long messages are sent; longer, while a fault is still going on or clients have yet to move home.
         settle_s: how long what is owed may take after that.
+
+    Raises:
+        WorkerFailed: the clients' own processes failed.
     """
-    watch = Watch(traffic, say)
-    traffic.forget_hops()
-    traffic.causes.clear()
-    sampler = asyncio.create_task(watch.sampling())
+    traffic.new_books()
+    watch, rings = Watch(traffic, say), RingWatch(traffic.lookups)
+    await rings.look()
+    beside = [asyncio.create_task(watch.sampling()), asyncio.create_task(rings.watching())]
     strikes = [asyncio.create_task(watch.strike(at, fault)) for at, fault in faults]
-    talking = asyncio.create_task(traffic.talk())
     try:
+        await traffic.talk()
         await asyncio.gather(asyncio.sleep(seconds), *strikes)
+        await all_home(traffic, rings)
+        await traffic.hush()
+        talked_s = watch.now
+        settled = await traffic.settle(settle_s)
     finally:
-        talking.cancel()
-        await asyncio.wait([talking, *strikes])
-    talked_s = watch.now
-    settled = await traffic.settle(settle_s)
-    sampler.cancel()
+        for task in (*beside, *strikes):
+            task.cancel()
+        await asyncio.wait([*beside, *strikes])
     watch.sample()
-    return Run(talked_s, traffic.verdict(), watch.strikes, watch.samples, settled, traffic.hops(),
-               traffic.causes.copy())
+    return Run(talked_s, traffic.verdict(), watch.strikes, watch.samples, settled, traffic.ledger.hops(),
+               _share(rings, traffic), traffic.ledger.causes.copy())
+
+
+async def all_home(traffic: Traffic, rings: RingWatch) -> None:
+    """Until every client is on the node that owns it by the newest ring, HOME_S at most."""
+    deadline = time.monotonic() + HOME_S
+    ring: int = 0
+    owners: dict[str, str] | None = {}
+    await rings.look()
+    while time.monotonic() < deadline:
+        if ring != len(rings.rings):
+            ring, owners = len(rings.rings), _owners(rings, traffic)
+        if owners is None or traffic.ledger.nodes == owners:
+            return
+        await asyncio.sleep(0.1)
+
+
+def _owners(rings: RingWatch, traffic: Traffic) -> dict[str, str] | None:
+    try:
+        return rings.owners(traffic.cast.uids)
+    except (UnknownRing, ModuleNotFoundError):
+        return None
+
+
+def _share(rings: RingWatch, traffic: Traffic) -> dict[str, int] | None:
+    try:
+        return rings.moves(traffic.cast.uids)
+    except (UnknownRing, ModuleNotFoundError):
+        return None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from ringway.chaos.ledger import Ledger, Verdict, percentile
+from ringway.chaos.ledger import Ledger, Overtaking, Verdict, percentile
 
 
 @pytest.fixture
@@ -86,14 +86,71 @@ def test_a_message_nobody_sent_is_strange(books: Ledger) -> None:
     assert not books.verdict(9.0).ok
 
 
+def test_a_senders_message_that_its_later_one_overtook_is_disorder_even_in_the_logs_order(books: Ledger) -> None:
+    """The first append failed and was repeated when the second was in the log already: places rise all the same."""
+    delivered_all(books)
+    books.sent("m3", "g:g", "ann", 3.0)
+    books.sent("m4", "g:g", "ann", 3.1)
+    for uid in ("ann", "bob"):
+        books.delivered(uid, "g:g", ("a", 2), "m4", 3.2)
+        books.delivered(uid, "g:g", ("a", 3), "m3", 3.3)
+    verdict = books.verdict(9.0)
+    assert not verdict.ok
+    assert set(verdict.disorder) == {Overtaking(uid, "g:g", "ann", "m4", "m3") for uid in ("ann", "bob")}
+
+
+def test_only_one_senders_messages_in_one_channel_have_an_order(books: Ledger) -> None:
+    delivered_all(books)
+    books.sent("m3", "g:g", "ann", 3.0)
+    books.sent("m4", "g:g", "bob", 3.1)
+    books.sent("m5", "u:bob", "ann", 3.2)
+    books.delivered("bob", "u:bob", ("a", 2), "m5", 3.2)
+    for uid in ("ann", "bob"):
+        books.delivered(uid, "g:g", ("a", 2), "m4", 3.2)
+        books.delivered(uid, "g:g", ("a", 3), "m3", 3.3)
+    assert books.verdict(9.0).ok
+
+
+def test_a_delivery_may_be_booked_before_its_message_was() -> None:
+    """They come from different processes."""
+    books = Ledger({"u:bob": ["bob"]})
+    books.delivered("bob", "u:bob", ("a", 1), "m1", 1.2)
+    assert books.verdict(9.0).strange == 1
+    books.sent("m1", "u:bob", "ann", 1.0)
+    books.accepted("m1", 1.3)
+    verdict = books.verdict(9.0)
+    assert verdict.ok
+    assert (verdict.delivered, books.owing, books.unanswered) == (1, 0, 0)
+    assert verdict.latency_s["max"] == pytest.approx(0.2)
+
+
+def test_the_next_books_know_who_is_where_and_what_was_read_but_nothing_of_before(books: Ledger) -> None:
+    delivered_all(books)
+    books.opened("ann", 1.0, "n1")
+    books.opened("ann", 2.0, "n2")
+    books.closed("bob", 5.0)
+    assert books.hops() == {"ann": 1}
+    books = books.next()
+    assert (books.sent_count, books.hops(), books.nodes, books.away()) == (0, {"ann": 0}, {"ann": "n2"}, 1)
+    books.sent("m9", "u:bob", "ann", 5.0)
+    books.delivered("bob", "u:bob", ("a", 1), "m9", 5.1)
+    assert problems(books.verdict(9.0)) == {"disorder": 1}
+    books.opened("bob", 8.0, "n1")
+    assert [outage.seconds for outage in books.verdict(9.0).outages] == [3.0]
+
+
 def test_outages_are_counted_from_close_to_open(books: Ledger) -> None:
     books.closed("bob", 1.0)
     books.closed("bob", 1.5)
     books.opened("bob", 3.0)
     books.closed("ann", 8.0)
     assert [(o.uid, o.seconds) for o in books.verdict(9.0).outages] == [("bob", 2.0), ("ann", 1.0)]
-    books.forget_outages()
-    assert [o.uid for o in books.verdict(9.0).outages] == ["ann"]
+
+
+def test_the_cause_of_an_outage_is_the_first_one(books: Ledger) -> None:
+    books.closed("bob", 1.0, "the connection broke")
+    books.closed("bob", 1.5, "closed by the node with 4100")
+    assert books.causes == {"the connection broke": 1}
 
 
 def test_percentiles() -> None:

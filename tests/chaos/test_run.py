@@ -41,7 +41,19 @@ def run_of(*, lost: bool = False, error: str | None = None) -> Run:
     books.opened("bob", 1.3)
     samples = [Sample(at, 1, 10, 20, 0, 3, 0.01) for at in (0.0, 0.5, 1.0)]
     strikes = [Strike("<kill>", 0.2, 0.4, error)]
-    return Run(1.0, books.verdict(2.0), strikes, samples, settled=not lost, hops={"bob": 1})
+    return Run(1.0, books.verdict(2.0), strikes, samples, settled=not lost, hops={"bob": 1, "ann": 0}, share={"bob": 1})
+
+
+def test_a_run_says_whether_exactly_the_rings_share_moved() -> None:
+    done = run_of()
+    assert done.only_the_share_moved
+    assert "moved 1, most moves of one 1, the ring's share 1 (moved without it 0, of it not moved 0)" in done.lines()
+    done.share = {"ann": 1}
+    assert not done.only_the_share_moved
+    assert "moved 1, most moves of one 1, the ring's share 1 (moved without it 1, of it not moved 1)" in done.lines()
+    done.share = None
+    assert not done.only_the_share_moved
+    assert "moved 1, most moves of one 1, the ring's share is not known" in done.lines()
 
 
 def test_a_fault_that_failed_makes_the_run_prove_nothing() -> None:

@@ -62,6 +62,17 @@ class Rig:
         alive = [lookup for lookup in self.cluster.lookups if lookup.alive]
         return next((lookup for lookup in alive if _publishes(lookup)), None)
 
+    def heal(self) -> None:
+        """Back to the nodes it began with: takes away those that joined, replaces those that went."""
+        wanted = {f"node-{number}" for number in range(1, NODES + 1)}
+        for node in [each for each in self.cluster.nodes.values() if each.alive and each.id not in wanted]:
+            node.terminate()
+            assert node.wait_exit(60.0) == 0
+            self.cluster.wait_gone(node.id)
+        for name in sorted(wanted):
+            if not self.cluster.nodes[name].alive:
+                self.cluster.add_node(name)
+
     def fresh_id(self) -> str:
         with self._lock:
             name = f"node-{len(self.cluster.nodes) + 1}"

@@ -7,81 +7,47 @@ replace killed ones live on to the end of the module. `python -m bench.chaos` is
 from __future__ import annotations
 
 import asyncio
-import time
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 
+from ringway.chaos.cast import Load
 from ringway.chaos.ledger import percentile
 from ringway.chaos.run import Run, run
-from ringway.chaos.traffic import Load, Traffic
-from ringway.core.hashing import XXH64, hashing
-from ringway.core.ring import Ring
+from ringway.chaos.traffic import Traffic
 from tests.harness.faults import FAULTS, HARDER, Rig, faults, rig
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
-LOAD = Load(sessions=150, user_rate=120, group_rate=30, groups=15)
+LOAD = Load(sessions=150, user_rate=120, group_rate=30, groups=15, processes=2)
 BEFORE_S, AFTER_S = 0.5, 1.0  # traffic before and after the fault
-MOVES_S = 20.0
 ALL = [*FAULTS, *HARDER]
 QUIET = ["node joins", "node drains"]
 KILL = "node killed"
 SESSION_S = 10.0  # of ZooKeeper, by default
 
 
-@dataclass(frozen=True)
-class Case:
-    """A run, and the weights of the ring before and after it."""
-
-    run: Run
-    before: dict[str, int]
-    after: dict[str, int]
-
-
-def weights(at: Rig) -> dict[str, int]:
-    return {m["id"]: m["vnodes"] for m in at.cluster.ring()["members"] if m["state"] == "active"}
-
-
-def moving(before: dict[str, int], after: dict[str, int], uids: Iterable[str]) -> set[str]:
-    """The users whose owner changed, each asked on two rings built from nothing."""
-    old, new = (Ring.build(each, hashing(XXH64)) for each in (before, after))
-    return {uid for uid in uids if old.owner(uid) != new.owner(uid)}
-
-
-async def moves_made(traffic: Traffic, due: set[str]) -> None:
-    """Until all who are to move have moved, or for long enough to see that they do not."""
-    deadline = time.monotonic() + MOVES_S
-    while time.monotonic() < deadline and any(not hops for uid, hops in traffic.hops().items() if uid in due):
-        await asyncio.sleep(0.05)
-
-
-async def through(at: Rig, name: str, seed: int) -> Case:
-    traffic = Traffic([lookup.url for lookup in at.cluster.lookups if lookup.alive], Load(
-        LOAD.sessions, LOAD.user_rate, LOAD.group_rate, LOAD.groups, seed=seed))
-    before = weights(at)
+async def through(at: Rig, name: str, seed: int) -> Run:
+    lookups = [lookup.url for lookup in at.cluster.lookups if lookup.alive]
+    traffic = Traffic(lookups, replace(LOAD, seed=seed))
     try:
         await traffic.open()
         (fault,) = faults(at, [name])
-        done = await run(traffic, [(BEFORE_S, fault)], BEFORE_S + AFTER_S, settle_s=30.0)
-        if name in QUIET:  # moves are paced: they may outlast the traffic
-            await moves_made(traffic, moving(before, weights(at), traffic.uids))
-            done.hops, done.verdict = traffic.hops(), traffic.verdict()
+        return await run(traffic, [(BEFORE_S, fault)], BEFORE_S + AFTER_S, settle_s=30.0)
     finally:
         await traffic.close()
-    return Case(done, before, weights(at))
 
 
 @pytest.fixture(scope="module")
-def cases() -> Iterator[dict[str, Case]]:
+def cases() -> Iterator[dict[str, Run]]:
     with rig() as at:
         yield {name: asyncio.run(through(at, name, seed)) for seed, name in enumerate(ALL, 1)}
 
 
 @pytest.mark.parametrize("name", ALL)
-def test_nothing_is_lost_doubled_or_out_of_order(cases: dict[str, Case], name: str) -> None:
-    done = cases[name].run
+def test_nothing_is_lost_doubled_or_out_of_order(cases: dict[str, Run], name: str) -> None:
+    done = cases[name]
     assert not done.failed_faults
     assert done.ok, "\n".join(done.verdict.lines())
     assert done.settled
@@ -91,22 +57,22 @@ def test_nothing_is_lost_doubled_or_out_of_order(cases: dict[str, Case], name: s
 
 @pytest.mark.parametrize("name", QUIET)
 def test_a_join_and_a_drain_move_exactly_the_rings_share_once_and_cut_nobody(
-    cases: dict[str, Case], name: str
+    cases: dict[str, Run], name: str
 ) -> None:
-    case = cases[name]
-    moved = moving(case.before, case.after, case.run.hops)
-    assert 0.1 < len(moved) / LOAD.sessions < 0.6
-    assert {uid: hops for uid, hops in case.run.hops.items() if hops} == dict.fromkeys(moved, 1)
-    assert not case.run.verdict.outages, case.run.causes
+    done = cases[name]
+    assert done.share is not None
+    assert 0.1 < len(done.share) / LOAD.sessions < 0.6
+    assert {uid: hops for uid, hops in done.hops.items() if hops} == dict.fromkeys(done.share, 1)
+    assert not done.verdict.outages, done.causes
 
 
 @pytest.mark.parametrize("name", sorted(set(ALL) - {KILL}))
-def test_only_a_killed_node_cuts_its_clients_off(cases: dict[str, Case], name: str) -> None:
-    assert not cases[name].run.verdict.outages, cases[name].run.causes
+def test_only_a_killed_node_cuts_its_clients_off(cases: dict[str, Run], name: str) -> None:
+    assert not cases[name].verdict.outages, cases[name].causes
 
 
-def test_clients_of_a_killed_node_are_back_before_its_session_ends(cases: dict[str, Case]) -> None:
+def test_clients_of_a_killed_node_are_back_before_its_session_ends(cases: dict[str, Run]) -> None:
     """They do not wait for ZooKeeper. How fast they are is a figure (`python -m bench.chaos`), not an assertion."""
-    away = [outage.seconds for outage in cases[KILL].run.verdict.outages]
+    away = [outage.seconds for outage in cases[KILL].verdict.outages]
     print(f"back after a median of {percentile(away, 50):.2f} s, longest {max(away):.2f} s")
     assert max(away) < SESSION_S

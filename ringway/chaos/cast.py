@@ -1,0 +1,110 @@
+"""Who talks to whom, and how much. Pure: every process of a run works out the same from the same load and name."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+TALKS_A_RATE = 8.0  # messages a second in one talk
+TALK_MESSAGES = 10  # on average
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """How much: clients, messages a second to users and to groups, groups and their size, bytes of a body.
+
+    `processes`: how many the clients are divided among; one alone is slower than the cluster that it is to measure.
+    """
+
+    sessions: int = 2000
+    user_rate: float = 1000.0
+    group_rate: float = 200.0
+    groups: int = 100
+    group_size: int = 5
+    body_bytes: int = 64
+    seed: int = 1
+    processes: int = 4
+
+
+class Line(NamedTuple):
+    """One message to be sent: by whom, to a user or to a group."""
+
+    sender: str
+    to: str
+    group: bool
+
+
+class Cast:
+    """The users and groups of a run. `part` is the users of one process."""
+
+    def __init__(self, load: Load, name: str) -> None:
+        """Args: name: of this run, and of no other: the logs of an earlier one must not be taken for this one's."""
+        chance = random.Random(load.seed)
+        self.load = load
+        self.uids = [f"{name}-u{i}" for i in range(load.sessions)]
+        self.groups = {f"{name}-g{i}": chance.sample(self.uids, min(load.group_size, load.sessions))
+                       for i in range(load.groups)}
+
+    def part(self, number: int) -> list[str]:
+        return self.uids[number :: self.load.processes]
+
+    def readers(self) -> dict[str, list[str]]:
+        """Channel -> who is owed its messages."""
+        return {**{f"u:{uid}": [uid] for uid in self.uids},
+                **{f"g:{group}": members for group, members in self.groups.items()}}
+
+    def memberships(self) -> dict[str, list[str]]:
+        """User -> groups."""
+        found: dict[str, list[str]] = {uid: [] for uid in self.uids}
+        for group, members in self.groups.items():
+            for uid in members:
+                found[uid].append(group)
+        return found
+
+
+class Script:
+    """What the users of one part say: several messages of one sender to one reader after each other, many at once.
+
+    A single message to somebody at random would be next to never followed by another one that could overtake it.
+    """
+
+    def __init__(self, cast: Cast, number: int, chance: random.Random) -> None:
+        self._chance = chance
+        self._part = cast.part(number)
+        self._uids = cast.uids
+        mine = set(self._part)
+        groups = {group: [uid for uid in members if uid in mine] for group, members in cast.groups.items()}
+        self._groups = [(group, members) for group, members in groups.items() if members]
+        self.user_rate = cast.load.user_rate * len(self._part) / len(cast.uids)
+        self.group_rate = cast.load.group_rate / cast.load.processes if self._groups else 0.0
+        self._talks = {False: self._some(self.user_rate, group=False), True: self._some(self.group_rate, group=True)}
+
+    def lines(self, count: int, *, group: bool) -> Iterator[Line]:
+        """The next so many messages."""
+        talks = self._talks[group]
+        for _ in range(count):
+            number = self._chance.randrange(len(talks))
+            yield talks[number]
+            if self._chance.random() < 1 / TALK_MESSAGES:
+                talks[number] = self._new(group=group)
+
+    def _some(self, rate: float, *, group: bool) -> list[Line]:
+        return [self._new(group=group) for _ in range(max(1, int(rate / TALKS_A_RATE)))] if rate else []
+
+    def _new(self, *, group: bool) -> Line:
+        if not group:
+            return Line(self._chance.choice(self._part), self._chance.choice(self._uids), group=False)
+        name, members = self._chance.choice(self._groups)
+        return Line(self._chance.choice(members), name, group=True)
+
+
+def split(rates: Sequence[float], due: list[float], seconds: float) -> list[int]:
+    """How many messages of each rate are to be sent now; `due` keeps the fractions for the next time."""
+    whole = []
+    for kind, rate in enumerate(rates):
+        due[kind] += seconds * rate
+        whole.append(int(due[kind]))
+        due[kind] %= 1
+    return whole
