@@ -27,7 +27,8 @@ VERSION = Version(1, 2)
 INBOX = {"group": "g", "gen": "a", "seq": 1, "unread": 0, "recovered": False, "oldest": 1}
 NODE = {
     "welcome": frames.welcome(sid="s", uid="u", node="n", version=VERSION, resume="r", ping_s=25, inbox={}),
-    "msg": frames.msg_head(ch="u:a", id="1", sender="b", body=0) + frames.msg_tail(gen="a", seq=1, ts=1),
+    "msg": frames.msg_head(ch="u:a", id="1", sender="b", body=0, was=frames.Position("a", 1))
+    + frames.msg_tail(gen="a", seq=1, ts=1),
     "ok": frames.ok(id="1", seq=1),
     "error": frames.error(code="c", message="m", id="1", group="g"),
     "joined": frames.joined(**INBOX),

@@ -1,12 +1,14 @@
 """Everything that this node writes to Redis for its sessions: what gathers while one pipeline is out is the next one.
 
-Nothing here blocks the caller. While Redis is away an append is refused at once (the sender is told, and keeps the
+Nothing here blocks the caller. While Redis is away an append is refused in its turn (the sender is told, and keeps the
 message), a notice is dropped (it is volatile), and read cursors are kept for later.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Sequence
+from itertools import count
 from typing import NamedTuple
 
 import gevent
@@ -20,6 +22,7 @@ from ringway.store.log import Appended, MessageLog
 from ringway.store.retained import Append
 
 from .lanes import Lane
+from .order import Order
 from .redis_link import AWAY, SERVICE, RedisLink
 
 Done = Callable[[Appended | Unavailable], object]
@@ -28,6 +31,8 @@ Done = Callable[[Appended | Unavailable], object]
 class _Write(NamedTuple):
     append: Append
     done: Done
+    sid: str
+    number: int
 
 
 class Batcher:
@@ -39,6 +44,7 @@ class Batcher:
         self._notices: Lane[tuple[str, bytes]] = Lane("publishing notices", self._publish)
         self._ack_turns: Lane[None] = Lane("moving read cursors", self._ack)
         self._acks: dict[tuple[str, str], Position] = {}
+        self._order, self._numbers = Order(), count(1)
         self.dropped = 0  # notices that Redis did not take
         link.on_back(lambda: self._ack_turns.put(None))
         link.on_back(lambda: gevent.spawn(self._carry_over))
@@ -56,12 +62,15 @@ class Batcher:
         for lane in (self._appends, self._notices, self._ack_turns):
             lane.stop()
 
-    def append(self, append: Append, done: Done) -> None:
-        """Append to a log and call `done` with what became of it, at once if that is known already."""
-        if not self._link.up:
-            done(self._link.unavailable())
-        elif not self._appends.put(_Write(append, done)):
-            done(Unavailable(SERVICE, "too many messages wait for it"))
+    def append(self, append: Append, done: Done, *, sid: str = "") -> None:
+        """Append to a log and call `done` with what became of it, at once if that is known already.
+
+        Args:
+            sid: the session it comes from, whose messages must not overtake each other; empty: the application.
+        """
+        write = _Write(append, done, sid, next(self._numbers))
+        if not self._appends.put(write):
+            self._refuse(write, Unavailable(SERVICE, "too many messages wait for it"))
 
     def publish(self, channel: str, notice: bytes) -> bool:
         """Publish something volatile; False when it is known not to go out."""
@@ -77,12 +86,38 @@ class Batcher:
         self._acks[uid, ch] = position
 
     def _append(self, writes: list[_Write]) -> None:
+        writes = self._in_order(writes)
+        for write, result in zip(writes, self._appended(writes), strict=True):
+            if isinstance(result, Unavailable):
+                self._refuse(write, result)
+            else:
+                write.done(result)
+
+    def _appended(self, writes: list[_Write]) -> Sequence[Appended | Unavailable]:
+        if not self._link.up or not writes:
+            return [self._link.unavailable()] * len(writes)
         results = self._log.append_many([write.append for write in writes])
         failed = next((result for result in results if isinstance(result, Unavailable)), None)
         if failed is not None:
             self._link.lost(failed)
-        for write, result in zip(writes, results, strict=True):
-            write.done(result)
+        return results
+
+    def _in_order(self, writes: list[_Write]) -> list[_Write]:
+        """Those that may go now; the others are refused."""
+        if not self._order:
+            return writes
+        now, admitted = time.monotonic(), []
+        for write in writes:
+            if self._order.admits(write.sid, write.append.ch, write.number, write.append.id, now):
+                admitted.append(write)
+            else:
+                write.done(Unavailable(SERVICE, "an earlier message to the same channel has to be sent again first"))
+        return admitted
+
+    def _refuse(self, write: _Write, error: Unavailable) -> None:
+        if write.sid:
+            self._order.refused(write.sid, write.append.ch, write.number, write.append.id, time.monotonic())
+        write.done(error)
 
     def _carry_over(self) -> None:
         """What Redis lost is brought back at once, not with the next message: others wait for it (doubts.py)."""

@@ -54,23 +54,25 @@ class Delivery:
     # Out: from this node's clients and application.
 
     def send(
-        self, sender: str, id: str, uids: Sequence[str], body: bytes, settle: Settle, *, volatile: bool = False
+        self, sender: str, id: str, uids: Sequence[str], body: bytes, settle: Settle, *, volatile: bool = False,
+        sid: str = "",
     ) -> None:
         """A message to users. `settle` gets the seq (one recipient), None, or the Unavailable; at once or later.
 
         Args:
             body: JSON text.
+            sid: the session it comes from; empty: the application.
         """
         if volatile:
             settle(self._send_volatile(sender, id, uids, body))
         elif len(uids) == 1:
-            self._append_inbox(sender, id, uids[0], body, lambda done: settle(_seq_of(done)))
+            self._append_inbox(sender, id, uids[0], body, lambda done: settle(_seq_of(done)), sid)
         else:
             gather = _Gather(len(uids), settle)
             for uid in uids:
-                self._append_inbox(sender, id, uid, body, gather.one)
+                self._append_inbox(sender, id, uid, body, gather.one, sid)
 
-    def publish(self, sender: str, id: str, group: str, body: bytes, settle: Settle) -> None:
+    def publish(self, sender: str, id: str, group: str, body: bytes, settle: Settle, *, sid: str = "") -> None:
         """A message to a group; `settle` as in `send`."""
 
         def done(result: Appended | Unavailable) -> None:
@@ -80,7 +82,7 @@ class Delivery:
 
         self.counts["published"] += 1
         append = Append(group_log(group), sender, id, body, self._keys.group_channel(group))
-        self._batcher.append(append, done)
+        self._batcher.append(append, done, sid=sid)
 
     def broadcast(self, sender: str, id: str, body: bytes) -> None:
         """A volatile message to every session of the cluster."""
@@ -90,7 +92,7 @@ class Delivery:
             self._to_all(encode_text(frame))
 
     def _append_inbox(
-        self, sender: str, id: str, uid: str, body: bytes, done: Callable[[Appended | Unavailable], object]
+        self, sender: str, id: str, uid: str, body: bytes, done: Callable[[Appended | Unavailable], object], sid: str
     ) -> None:
         owner = self._owner(uid)
         notify = None if owner is None or owner == self._me else self._keys.node_channel(owner)
@@ -101,7 +103,7 @@ class Delivery:
             done(result)
 
         self.counts["sent"] += 1
-        self._batcher.append(Append(inbox(uid), sender, id, body, notify), appended)
+        self._batcher.append(Append(inbox(uid), sender, id, body, notify), appended, sid=sid)
 
     def _appended(self, uid: str, result: Appended, *, told: bool) -> None:
         """In the log: to the sessions here, and on to others if nobody else does it. `told`: the owner knows."""

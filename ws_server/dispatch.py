@@ -111,7 +111,8 @@ class Dispatch:
 
     def _deliver(self, session: Session, send: Send) -> None:
         settle = self._settle(session, send.id)
-        self._delivery.send(session.uid, send.id, send.to, orjson.dumps(send.body), settle, volatile=send.volatile)
+        body = orjson.dumps(send.body)
+        self._delivery.send(session.uid, send.id, send.to, body, settle, volatile=send.volatile, sid=session.sid)
 
     def _settle(self, session: Session, id: str) -> Callable[[int | Unavailable | None], None]:
         def settle(outcome: int | Unavailable | None) -> None:
@@ -139,7 +140,8 @@ class Dispatch:
             self._refuse(session, "forbidden", f"you may not publish to {publish.group!r}", id=publish.id)
         else:
             settle = self._settle(session, publish.id)
-            self._delivery.publish(session.uid, publish.id, publish.group, orjson.dumps(publish.body), settle)
+            body = orjson.dumps(publish.body)
+            self._delivery.publish(session.uid, publish.id, publish.group, body, settle, sid=session.sid)
 
     def _join(self, session: Session, join: Join) -> None:
         if self._hooks.authorize is not None:

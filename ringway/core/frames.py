@@ -228,9 +228,13 @@ def left(*, group: str) -> bytes:
     return orjson.dumps({"t": "left", "group": group})
 
 
-def msg_head(*, ch: str, id: str, sender: str, body: Any) -> bytes:
-    """A `msg` frame up to where the log adds `gen`, `seq`, `ts` and the closing brace."""
-    return orjson.dumps({"t": "msg", "ch": ch, "id": id, "from": sender, "body": body})[:-1]
+def msg_head(*, ch: str, id: str, sender: str, body: Any, was: Position | None = None) -> bytes:
+    """A `msg` frame up to where the log adds `gen`, `seq`, `ts` and the closing brace.
+
+    `was` is the place that the message had before Redis lost it.
+    """
+    head = orjson.dumps({"t": "msg", "ch": ch, "id": id, "from": sender, "body": body})[:-1]
+    return head if was is None else head + b',"was":{"gen":"%s","seq":%d}' % (was.gen.encode(), was.seq)
 
 
 def msg_tail(*, gen: str, seq: int, ts: int) -> bytes:

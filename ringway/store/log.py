@@ -244,18 +244,16 @@ class MessageLog:
         return refused
 
     def _append_call(self, append: Append, link: _Link) -> Call:
-        return self._call(append, link, self._histories.expected(self.keys.log(append.ch)), b"", "", "")
+        return self._call(append, link, self._histories.expected(self.keys.log(append.ch)), None)
 
     def _resend_call(self, kept: Kept, replid: str) -> Call:
-        was = kept.position
-        more = b',"was":{"gen":"%s","seq":%d}' % (was.gen.encode(), was.seq)
-        return self._call(kept.append, _Link(_digest(kept.append), b""), replid, more, *was)
+        return self._call(kept.append, _Link(_digest(kept.append), b""), replid, kept.position)
 
-    def _call(self, append: Append, link: _Link, replid: str, more: bytes, *was: str | int) -> Call:
+    def _call(self, append: Append, link: _Link, replid: str, was: Position | None) -> Call:
         ch, sender, message_id, body, notify = append
-        head = msg_head(ch=ch, id=message_id, sender=sender, body=orjson.Fragment(body)) + more
+        head = msg_head(ch=ch, id=message_id, sender=sender, body=orjson.Fragment(body), was=was)
         log = self.keys.log(ch)
-        args = (replid, head, link.digest, notify or "", ch, link.after, *was)
+        args = (replid, head, link.digest, notify or "", ch, link.after, *(was or ("", "")))
         return Call(self._append_script, (self.keys.meta(ch), log, *self.keys.dedup(ch)), args,
                     self._histories.home(log))
 

@@ -25,6 +25,8 @@ class DelayProxy:
 
     Attributes:
         delay_s: seconds that each piece is held back; may be changed at any time.
+        swallow: so many of the next requests that contain `bait` do not reach the server: after `delay_s` their
+            connection is cut instead.
     """
 
     def __init__(self, target: str, *, answers: float = 1.0) -> None:
@@ -32,6 +34,7 @@ class DelayProxy:
         self._target = (host, int(port))
         self._answers = answers
         self.delay_s = 0.0
+        self.swallow, self.bait = 0, b""
         self.address = ""
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name=f"proxy of {target}", daemon=True)
@@ -101,6 +104,10 @@ class _Pair:
     async def _there(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         while data := await reader.read(CHUNK):
             self._subscribed = self._subscribed or b"SUBSCRIBE" in data.upper()
+            if self._proxy.swallow and self._proxy.bait in data:
+                self._proxy.swallow -= 1
+                await asyncio.sleep(self._proxy.delay_s)
+                return
             writer.write(data)
             await writer.drain()
 
