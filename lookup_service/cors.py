@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 ANY = "*"
 EXPOSED = "ETag, Retry-After"
+OPEN = (("Access-Control-Allow-Origin", ANY), ("Access-Control-Expose-Headers", EXPOSED))
 PREFLIGHT = (
     ("Access-Control-Allow-Methods", "GET, POST"),
     ("Access-Control-Allow-Headers", "Authorization, Content-Type, If-None-Match, Last-Event-ID"),
@@ -32,7 +33,7 @@ class Cors:
         if path not in SHARED:
             return ()
         if self._any:
-            return ((("Access-Control-Allow-Origin", ANY)), ("Access-Control-Expose-Headers", EXPOSED))
+            return OPEN
         vary = ("Vary", "Origin")  # also on refusals, or a cache would give one origin's answer to another
         if origin not in self._origins or origin is None:
             return (vary,)

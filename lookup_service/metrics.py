@@ -2,7 +2,8 @@
 
 prometheus_client then keeps every value in a file per process (its multiprocess mode: PROMETHEUS_MULTIPROC_DIR, set by
 the parent before this is imported), and whichever worker is asked adds them up. Counters survive the death of a worker;
-gauges that only make sense per process carry its `pid` and vanish with it.
+gauges that only make sense per process carry its `pid` and vanish with it. Route answers are counted in memory and
+written to the files once a second, at the end, and whenever this worker is asked.
 """
 
 from __future__ import annotations
@@ -11,7 +12,9 @@ import os
 import re
 from pathlib import Path
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest, multiprocess
+from prometheus_client import CollectorRegistry, Counter, Gauge, generate_latest, multiprocess
+
+from .tally import BulkHistogram, RouteTally
 
 MULTIPROCESS = "PROMETHEUS_MULTIPROC_DIR"
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
@@ -21,13 +24,14 @@ CHECKSUM_DIGITS = 13  # of the hexadecimal checksum: 52 bits, which a float hold
 
 
 class Metrics:
-    """One object per process. Children of labelled metrics are kept, because finding them costs more than counting."""
+    """One object per process."""
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
         self._routes = self._counter("routes", "Answers to route requests.", "outcome")
-        self._outcomes: dict[str, Counter] = {}
-        self._route_seconds = Histogram(
+        self._tally = RouteTally(ROUTE_BUCKETS)
+        self.routed = self._tally.add  # one answer to a route request: its outcome, and the seconds it took
+        self._route_seconds = BulkHistogram(
             "ringway_lookup_route_seconds", "Time to answer a route request.", buckets=ROUTE_BUCKETS,
             registry=self.registry,
         )  # fmt: skip
@@ -54,21 +58,21 @@ class Metrics:
         self.queue = self._gauge("connect_wait_seconds", "Longest wait for a connect slot.")
         self.listeners = self._gauge("sse_listeners", "Open event streams.", mode="livesum")
 
-    def routed(self, outcome: str, seconds: float) -> None:
-        """One answer to a route request."""
-        child = self._outcomes.get(outcome)
-        if child is None:
-            child = self._outcomes[outcome] = self._routes.labels(outcome)
-        child.inc()
-        self._route_seconds.observe(seconds)
-        if outcome not in ("route", "softdown"):
-            self.refused(outcome)
-
     def refused(self, cause: str) -> None:
         self._refusals.labels(cause).inc()
 
+    def flush(self) -> None:
+        """Hand over the route answers counted since the last call."""
+        taken = self._tally.take()
+        self._route_seconds.add(taken.buckets, taken.seconds)
+        for outcome, count in taken.outcomes.items():
+            self._routes.labels(outcome).inc(count)
+            if outcome not in ("route", "softdown"):
+                self._refusals.labels(outcome).inc(count)
+
     def text(self) -> bytes:
-        """The exposition of all processes."""
+        """The exposition of all processes; the others' route answers may be a second old."""
+        self.flush()
         if MULTIPROCESS not in os.environ:
             return bytes(generate_latest(self.registry))
         together = CollectorRegistry()

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import NamedTuple
 
-from ringway.core.history import RingView
 from ringway.core.members import Member
 
-CANDIDATES = 3
+from .rings import CANDIDATES, Current
 
 
 class Placement(NamedTuple):
@@ -23,12 +22,15 @@ class Placement(NamedTuple):
         return self.candidates[0]
 
 
-def place(view: RingView, uid: str, down: Collection[str] = ()) -> Placement:
-    """The owner, or the first candidate that is not in `down`, who is also the next owner once the owner has left.
+def place(current: Current, uid: str, down: Collection[str] = ()) -> Placement:
+    """The owner, or the first node clockwise that is not in `down`, who is also the next owner once the owner has left.
 
     Where every node is marked the marks are worth nothing, and the owner is the answer.
     """
-    candidates = view.ring.preference(uid, CANDIDATES + len(down))
-    chosen = next((node for node in candidates if node not in down), candidates[0])
-    reason = "route" if chosen == candidates[0] else "softdown"
-    return Placement(view.members[chosen], reason, candidates[:CANDIDATES])
+    candidates = current.candidates(uid)
+    owner, members = candidates[0], current.view.members
+    if owner not in down:
+        return Placement(members[owner], "route", candidates)
+    heirs = current.view.ring.preference(uid, CANDIDATES + len(down))
+    chosen = next((node for node in heirs if node not in down), owner)
+    return Placement(members[chosen], "route" if chosen == owner else "softdown", candidates)

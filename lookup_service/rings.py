@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
 from ringway.core.errors import NoActiveMember
 from ringway.core.hashing import Hashing
 from ringway.core.history import Change, RingHistory, RingView
-from ringway.core.members import RingDocument, State
+from ringway.core.members import RingDocument, State, Version
+
+CANDIDATES = 3
+KEPT_CANDIDATES = 65_536  # a dozen MB; rings of up to 256 nodes of the default weight have no more points
 
 OnChange = Callable[[Change], None]
 
@@ -21,6 +24,22 @@ class Current:
     """A view, and what route answers need of it, made once per ring instead of once per request."""
 
     view: RingView
+    _candidates: dict[int, tuple[str, ...]] = field(default_factory=dict, init=False, repr=False, compare=False)
+
+    def candidates(self, uid: str) -> tuple[str, ...]:
+        """The first nodes clockwise from the uid, its owner first. Walked once for each point of the ring."""
+        ring = self.view.ring
+        point = ring.point_of(uid)
+        found = self._candidates.get(point)
+        if found is None:
+            found = ring.nodes_from(point, CANDIDATES)
+            if len(self._candidates) < KEPT_CANDIDATES:
+                self._candidates[point] = found
+        return found
+
+    @cached_property
+    def version(self) -> Version:
+        return self.view.version
 
     @cached_property
     def ticket_urls(self) -> Mapping[str, str]:

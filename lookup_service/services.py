@@ -64,7 +64,7 @@ class Services:
         self._make_routing()
         self.rings.on_change(self._ring_changed)
         self.hub.on_count = self.metrics.listeners.set
-        self.pulse = Pulse([self._sync_redis, self._share_slots, partial(set_gauges, self)])
+        self.pulse = Pulse([self._sync_redis, self._share_slots, self.metrics.flush, partial(set_gauges, self)])
 
     def _make_zookeeper(self) -> None:
         common = self.config.common
@@ -124,6 +124,7 @@ class Services:
                     part.stop()
                 for thread in (self.pulse, self.feed):
                     thread.join()
+                self.metrics.flush()
                 self.redis.close()
 
     # --- what the views ask

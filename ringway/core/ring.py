@@ -82,9 +82,16 @@ class Ring:
 
         Fewer where the ring has fewer. When the owner leaves, the second becomes the owner.
         """
+        return self.nodes_from(self.point_of(uid), n)
+
+    def point_of(self, uid: str) -> int:
+        """The index of the point that decides the uid's owner; `len(self)` is the first one again."""
+        return bisect_left(self._points, self.hashing.key(uid))
+
+    def nodes_from(self, start: int, n: int) -> tuple[str, ...]:
+        """The first n distinct nodes clockwise from a point; alike for every uid that has this `point_of`."""
         want = min(n, len(self.weights))
         found: dict[str, None] = {}
-        start = bisect_left(self._points, self.hashing.key(uid))
         for index in chain(range(start, len(self._points)), range(start)):
             if len(found) >= want:
                 break

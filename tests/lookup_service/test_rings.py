@@ -5,7 +5,7 @@ import pytest
 from ringway.core.errors import DocumentCorrupt, NoActiveMember
 from ringway.core.history import Change
 from ringway.core.members import State
-from ringway.lookup_service.rings import Rings
+from ringway.lookup_service.rings import CANDIDATES, Rings
 from tests.lookup_service.helpers import HASHING, document, member, rings
 
 
@@ -43,3 +43,13 @@ def test_a_reader_keeps_the_ring_it_took() -> None:
     made.apply(document(2, ["n1", "n2"]))
     assert set(taken.view.ring.weights) == {"n1"}
     assert set(made.current().view.ring.weights) == {"n1", "n2"}
+
+
+def test_candidates_are_the_rings_preference_for_every_uid_of_a_point() -> None:
+    current = rings("n1", "n2", "n3", "n4").current()
+    for uid in [f"user-{i}" for i in range(3000)] * 2:  # most points are met twice by different users
+        assert current.candidates(uid) == current.view.ring.preference(uid, CANDIDATES)
+
+
+def test_a_ring_of_one_node_has_one_candidate() -> None:
+    assert rings("n1").current().candidates("alice") == ("n1",)

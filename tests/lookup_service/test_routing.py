@@ -1,16 +1,18 @@
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 from urllib.parse import quote
 
 import orjson
 import pytest
 
+from ringway.core.errors import InvalidInput
 from ringway.core.members import Member, State
 from ringway.core.tickets import verify
 from ringway.lookup_service.answers import Answer
 from ringway.lookup_service.auth import Identity
-from ringway.lookup_service.routing import Router
+from ringway.lookup_service.routing import RouteQuery, Router, parse, parse_any
 from ringway.lookup_service.slots import ConnectSlots
 from tests.lookup_service.helpers import (
     GEN,
@@ -52,6 +54,22 @@ def test_the_ticket_is_for_that_node_and_uid() -> None:
     ticket = verify(body["ticket"], KEYS, node=body["node"], now=at.clock())
     assert (ticket.uid, ticket.roles, ticket.reason) == ("alice", ("admin",), "route")
     assert ticket.exp == at.clock() + body["expires_in"]
+
+
+QUERIES = ["uid=alice", "uid=a-b.c_d~e", "uid=" + "x" * 256, "uid=" + "x" * 257, "uid=", "uid", "", "uid=a&uid=b",
+           "uid=a&", "&uid=a", "uid=a+b", "uid=a%20b", "uid=%zz", "uid=a\n", "uid=a b", "uid=\xe9", "uid=a=b",
+           "uid=a;b", "UID=a", "x=1&uid=a", "uid=a&explain=1", "uid=a&avoid=n1", "uid=a#b", "uid=\x00"]  # fmt: skip
+
+
+@pytest.mark.parametrize("query", QUERIES)
+def test_the_short_way_reads_a_query_as_the_long_one(query: str) -> None:
+    def outcome(read: Callable[[str], RouteQuery]) -> object:
+        try:
+            return read(query)
+        except InvalidInput as error:
+            return str(error)
+
+    assert outcome(parse) == outcome(parse_any)
 
 
 def test_a_url_that_has_a_query_already_keeps_it() -> None:
