@@ -9,19 +9,17 @@ from http import HTTPStatus
 from socket import socket as Socket
 from typing import TYPE_CHECKING, Any, Protocol
 
-from gevent.socket import socket as GeventSocket
-
 from ringway.core.close_codes import CloseCode
 
 from .connection import Connection, Handler, Stream
 from .detach import ENDPOINT, detach, handshake_of
 from .endpoint import Counters, Endpoint, Limits
-from .greeting import PEEK_BYTES, Greeting
+from .greeting import READ_BYTES, Greeting
 from .handshake import Accept, Handshake, Refuse, accept_response, agree_deflate, check, refuse_response
 from .listening import Listening
 from .tls import TlsContext, TlsFiles, TlsStream
 from .wire import encode_close
-from .wsgi import WsgiBridge
+from .wsgi import ReadSocket, WsgiBridge
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
@@ -157,7 +155,8 @@ class Acceptor:
         if isinstance(stream, TlsStream):
             return stream.cooperative(head, timeout_s)
         assert isinstance(stream, RawSocket)
-        sock = GeventSocket(stream.family, stream.type, stream.proto, stream.detach())
+        sock = ReadSocket(stream.family, stream.type, stream.proto, stream.detach())
+        sock.head = head
         sock.settimeout(timeout_s)
         return sock
 
@@ -165,10 +164,9 @@ class Acceptor:
         if len(self._greetings) >= self.endpoint.limits.handshakes:
             self._turn_away(sock, peer)
         elif self._tls is None:
-            Greeting(self, sock, peer).start_plain(sock)
+            Greeting(self, sock, peer).start()
         else:
-            stream = self._tls.wrap(sock)
-            Greeting(self, stream, peer).start_tls(stream)
+            Greeting(self, self._tls.wrap(sock), peer).start_tls()
 
     def _turn_away(self, sock: RawSocket, peer: str) -> None:
         """Over the limit of handshakes: one answer, no state."""
@@ -176,7 +174,7 @@ class Acceptor:
         try:
             if self._tls is None:
                 sock.send(refuse_response(_BUSY))
-            sock.recv(PEEK_BYTES)  # closing on unread input would reset the answer away
+            sock.recv(READ_BYTES)  # closing on unread input would reset the answer away
         except OSError as error:
             log.debug("turned %s away: %s", peer, error)
         sock.close()

@@ -6,6 +6,8 @@ from _socket import socket as RawSocket
 from typing import TYPE_CHECKING, Any
 
 from .handshake import Handshake, parse_query
+from .tls import CooperativeTls
+from .wsgi import ReadSocket
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
@@ -34,6 +36,8 @@ def detach(environ: WSGIEnvironment) -> tuple[Stream, bytes]:
         early = reader.peek()  # with nothing buffered it reads, and finds the socket closed
     except OSError:
         early = b""
+    if isinstance(owner, ReadSocket | CooperativeTls):
+        early += owner.head  # what of a long head was too much for the reader's buffer
     if not isinstance(taken, int):
         return taken, early
     sock = RawSocket(owner.family, owner.type, owner.proto, taken)

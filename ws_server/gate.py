@@ -137,7 +137,7 @@ class Gate:
         self._close(connection, CloseCode.UNSUPPORTED_DATA, "binary")
 
     def on_close(self, connection: Connection, code: int, reason: str, cause: str, /) -> None:
-        session = connection.user
+        session, connection.user = connection.user, None  # a session knows its connection: one of them must let go
         if isinstance(session, Session):
             self._leave(session, code, reason)
 

@@ -1,29 +1,26 @@
 """An accepted socket until it is a connection, belongs to pywsgi, or was refused. No greenlet; one deadline.
 
-A plain socket is only looked at (MSG_PEEK) until the request line shows whose it is, so pywsgi gets it untouched. TLS
-has nothing to peek at: there the bytes read so far go along.
+The request line shows whose it is; what was read until then goes along to pywsgi, which begins with it.
 """
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from socket import MSG_PEEK, SHUT_WR, SO_RCVLOWAT, SOL_SOCKET
+from socket import SHUT_WR
 from typing import TYPE_CHECKING
 
 from .handshake import HEAD_END, Handshake, Refuse, check, parse_head, refuse_response
 from .poller import READ
+from .tls import TlsStream
 
 if TYPE_CHECKING:
-    from _socket import socket as RawSocket
-
     from .acceptor import Acceptor
     from .connection import Stream
-    from .tls import TlsStream
 
 log = logging.getLogger("ringway.ws_server.greeting")
 
-PEEK_BYTES = 2048
+READ_BYTES = 4096  # most requests are shorter; and what goes to pywsgi is no longer than its buffer
 LINGER_S = 2.0
 LINGER_BYTES = 65536
 TIMED_OUT = Refuse(408, "the request took too long", "timeout")
@@ -31,37 +28,34 @@ TOO_LARGE = Refuse(431, "the request's headers are too large", "header limit")
 
 
 class Greeting:
-    """One accepted socket. `step` is what to do when it is readable."""
+    """One accepted socket. `_step` is what to do when it is readable.
 
-    __slots__ = ("_acceptor", "_head", "_lingered", "_looked", "_step", "_token", "_waiting", "peer", "stream")
+    Functions, not bound methods: with one of its own in a field it would wait for the garbage collector.
+    """
+
+    __slots__ = ("_acceptor", "_head", "_lingered", "_step", "_token", "_waiting", "peer", "stream")
 
     def __init__(self, acceptor: Acceptor, stream: Stream, peer: str) -> None:
         self._acceptor = acceptor
         self.stream = stream
         self.peer = peer
         self._head = b""
-        self._looked = self._lingered = 0
+        self._lingered = 0
         self._waiting = False
         self._token: int | None = None
-        self._step: Callable[[], None] = self._read_head
+        self._step: Callable[[Greeting], None] = Greeting._read_head
 
-    def start_plain(self, sock: RawSocket) -> None:
-        """Begin with a look at what there is; it is usually all there by now."""
-        self._step = lambda: self._look(sock)
+    def start(self) -> None:
+        """Begin with what there is; the request is usually all there by now."""
         self.on_readable()
 
-    def start_tls(self, stream: TlsStream) -> None:
-        def shake() -> None:
-            stream.do_handshake()
-            self._step = self._read_head
-            self._read_head()
-
-        self._step = shake
+    def start_tls(self) -> None:
+        self._step = Greeting._shake
         self.on_readable()
 
     def on_readable(self) -> None:
         try:
-            self._step()
+            self._step(self)
         except (BlockingIOError, InterruptedError):
             self._wait()
         except OSError as error:
@@ -96,7 +90,7 @@ class Greeting:
             self.drop("")
             return
         self._lingered = 1
-        self._step = self._linger
+        self._step = Greeting._linger
         self.release()
         self._wait(LINGER_S)
 
@@ -127,35 +121,26 @@ class Greeting:
         self._token = endpoint.heartbeat.schedule(self, endpoint.limits.handshake_s if delay_s is None else delay_s)
         self._acceptor.remember(self)
 
-    def _look(self, sock: RawSocket) -> None:
-        seen = sock.recv(PEEK_BYTES, MSG_PEEK)
-        ours = self._acceptor.is_ours(seen)
-        if ours is None and len(seen) > self._looked:
-            # Too short to tell. A level-triggered watcher would fire on these bytes for ever: wait for one more.
-            self._looked = len(seen)
-            sock.setsockopt(SOL_SOCKET, SO_RCVLOWAT, self._looked + 1)
-            self._wait()
-            return
-        if self._looked:
-            sock.setsockopt(SOL_SOCKET, SO_RCVLOWAT, 1)
-        if not seen:
-            self.drop("eof")
-        elif ours:
-            self._step = self._read_head
-            self._read_head()
-        else:
-            self._acceptor.hand_over(self, b"")
+    def _shake(self) -> None:
+        assert isinstance(self.stream, TlsStream)
+        self.stream.do_handshake()
+        self._step = Greeting._read_head
+        self._read_head()
 
     def _read_head(self) -> None:
-        limit = self._acceptor.endpoint.limits.header_bytes
-        data = self.stream.recv(limit + len(HEAD_END))
+        data = self.stream.recv(READ_BYTES)
         if not data:
             self.drop("eof")
             return
         head = self._head = self._head + data if self._head else data
-        if self._acceptor.is_ours(head) is False:
-            self._acceptor.hand_over(self, head)
+        ours = self._acceptor.is_ours(head)
+        if not ours:
+            if ours is None:
+                self._wait()
+            else:
+                self._acceptor.hand_over(self, head)
             return
+        limit = self._acceptor.endpoint.limits.header_bytes
         end = head.find(HEAD_END)
         if end > limit or (end < 0 and len(head) > limit):
             self.refuse(TOO_LARGE)

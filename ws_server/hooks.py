@@ -108,3 +108,4 @@ class Mailbox:
             if len(self._items) == WAITING // 2:
                 self._session.conn.resume()
         self._running = False
+        self._session.mailbox = None  # the next one has a new one; with this in it, an ended session would stay

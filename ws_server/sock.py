@@ -163,6 +163,7 @@ class WebSocket:
 
     def on_close(self, connection: Connection, code: int, reason: str, cause: str, /) -> None:
         self.connected = False
+        self._connection = None  # it knows this object: one of them must let go
         self.close_reason, self.close_message = code, reason
         self._arrived.set()
 

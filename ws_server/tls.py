@@ -140,18 +140,22 @@ class CooperativeTls(io.RawIOBase):
     def __init__(self, stream: TlsStream, head: bytes, timeout_s: float) -> None:
         super().__init__()
         self._stream: TlsStream | None = stream
-        self._head = head
+        self.head = head
         self._timeout_s = timeout_s
-        self._sock = self  # where `detach` looks, as in a SocketIO
+
+    @property
+    def _sock(self) -> CooperativeTls:
+        """Where `detach` looks, as in a SocketIO."""
+        return self
 
     def readable(self) -> bool:
         return True
 
     def readinto(self, buffer: Any) -> int:
-        data = self._head or self._receive(len(buffer))
+        data = self.head or self._receive(len(buffer))
         count = min(len(data), len(buffer))
         buffer[:count] = data[:count]
-        self._head = data[count:]
+        self.head = data[count:]
         return count
 
     def makefile(self, mode: str = "rb", buffering: int = -1) -> io.BufferedReader:

@@ -7,11 +7,28 @@ from typing import TYPE_CHECKING, Any
 
 from gevent.pool import Pool
 from gevent.pywsgi import WSGIHandler, WSGIServer
+from gevent.socket import socket as GeventSocket
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIApplication
 
 log = logging.getLogger("ringway.ws_server.wsgi")
+
+
+class ReadSocket(GeventSocket):
+    """A gevent socket of which `head` was read already: that comes first."""
+
+    head = b""
+
+    def recv_into(self, *args: Any) -> int:
+        """As a socket's; the only way in which pywsgi's buffered reader reads."""
+        if not self.head:
+            return super().recv_into(*args)
+        buffer = memoryview(args[0])
+        count = min(len(self.head), len(buffer))
+        buffer[:count] = self.head[:count]
+        self.head = self.head[count:]
+        return count
 
 
 class _Handler(WSGIHandler):
