@@ -7,6 +7,7 @@ node does with one (verify, once only) is part of every handshake figure.
 from __future__ import annotations
 
 import itertools
+import signal
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -15,7 +16,6 @@ from itertools import islice
 from pathlib import Path
 
 import httpx
-import psutil
 
 from ringway.core import tickets
 from ringway.core.hashing import XXH64, hashing
@@ -33,7 +33,8 @@ from ringway.servers import (
     start_zookeeper,
 )
 
-from .peers import EVERY_SUBJECT, LOAD_CORE, SERVER_CORE, WORK, Running, certificate
+from . import processes as measured
+from .peers import EVERY_SUBJECT, PINGS_S, WORK, Running, certificate
 
 KEYS = KeyRing.parse(DEVELOPMENT_KEYS)
 TICKET_TTL_S = 900.0
@@ -81,7 +82,11 @@ def cluster(
         for node, child in children.items():
             address = child.wait_line(NODE_READY, READY_TIMEOUT_S)[2]
             nodes[node] = (child, int(address.rsplit(":", 1)[1].split("/")[0]))
-        yield Bench(url, looking, nodes, settled(url, set(nodes)))
+        try:
+            yield Bench(url, looking, nodes, settled(url, set(nodes)))
+        finally:
+            for child in (*children.values(), looking):
+                child.send_group(signal.SIGKILL)  # what is measured is over: no drain to wait for
 
 
 def settled(lookup: str, nodes: set[str]) -> Version:
@@ -99,13 +104,7 @@ def settled(lookup: str, nodes: set[str]) -> Version:
 
 def pin_apart(server: Child) -> None:
     """What is measured has the servers' core for itself; the rest of the cluster shares the generator's."""
-    measured = psutil.Process(server.pid)
-    pids = {server.pid, *(child.pid for child in measured.children(recursive=True))}
-    for process in psutil.Process().children(recursive=True):
-        process.cpu_affinity([int(SERVER_CORE if process.pid in pids else LOAD_CORE)])
-
-
-TICKETS = {"handshake": 150_000, "idle": 18_000, "pings": 10_000, "fanout": 5_000, "echo": 10_000}
+    measured.pin_apart(server.pid)
 
 
 @dataclass(frozen=True)
@@ -113,21 +112,30 @@ class RingwayPeer:
     """One node; behind each connection a full session: ticket, registry, inbox, resume ticket."""
 
     name: str = "ringway"
-    subjects: frozenset[str] = EVERY_SUBJECT | {"slow"}
+    subjects: frozenset[str] = EVERY_SUBJECT
+    pure: bool = False  # without the compiled part
 
     @contextmanager
     def running(self, kind: str) -> Iterator[Running]:
         app = "fanout" if kind == "fanout" else "echo"
-        env = {"RINGWAY_APP": f"bench.node_app:{app}"}
+        env = {"RINGWAY_APP": f"bench.node_app:{app}", "RINGWAY_PING": str(PINGS_S)}
         if kind != "slow":  # no peer has a limit
             env["RINGWAY_QUEUE_BYTES"] = str(64 << 20)
+        if self.pure:
+            env["RINGWAY_PURE_PYTHON"] = "1"
         if kind == "tls":
             env["RINGWAY_TLS_CERT"], env["RINGWAY_TLS_KEY"] = certificate()
         with cluster({}, {"n1": env}) as bench:
             child, port = bench.nodes["n1"]
             pin_apart(child)
-            paths = bench.paths(((f"u{i}", "n1") for i in range(TICKETS.get(kind, 1_000))), WORK / "paths")
-            yield Running(child.pid, port, ("--swallow", "1", "--paths", str(paths)))
+
+            def renewed(connections: int) -> tuple[str, ...]:
+                """A ticket is good for one connection."""
+                paths = bench.paths(((f"u{i}", "n1") for i in range(connections)), WORK / "paths")
+                return "--swallow", "1", "--paths", str(paths)
+
+            yield Running(child.pid, port, renewed=renewed)
 
 
 RINGWAY = RingwayPeer()
+RINGWAY_PURE = RingwayPeer("ringway, Python alone", frozenset({"echo"}), pure=True)

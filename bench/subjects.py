@@ -1,139 +1,119 @@
-"""What is measured: each subject runs one peer once and returns its figures."""
+"""What is measured: each subject measures one running server once and returns its figures."""
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-import psutil
-
-from .loadgen import held_open, load
-from .peers import Subjected
+from .idle import MEMORY_FIGURE, memory, pings
+from .loadgen import load
+from .peers import Running
+from .processes import cpu_s
+from .route_peers import SECONDS as ROUTES_SECONDS
 from .route_peers import routes
-from .slow_readers import rest_of, slow_readers
+from .slow_readers import beside_slow_readers
 
 Row = dict[str, Any]
-IDLE_STEPS = (1_000, 6_000, 12_000, 18_000)
-PING_CONNECTIONS = 10_000
-PING_SECONDS = 55.0  # two rounds of pings every 25 s
+OURS = "ringway"
+FEW = frozenset({OURS, "flask-sock", "picows+uvloop", "node ws", "ceiling (C, epoll)", "bare loop of sends"})
+GROWTH = (100, 1_000, 10_000)
+FANOUTS = (1, 10, 100, 1_000, 5_000)
+HANDSHAKES_PER_S = 30_000  # more than any server does: so many tickets are made for a second of them
 
 
 @dataclass(frozen=True)
 class Subject:
-    """A named measurement. `kind` decides which peers take part; `figure` is the one that ratios are made of."""
+    """A named measurement. `kind` says what the server is started for; `figure` is what ratios are made of.
+
+    `others`: in how many of the rounds the peers take part that are not of FEW. `cold`: the server is started anew
+    each time. `together`: all servers in one go, as each needs little of the core. `takes_s` is what one measurement
+    takes beside `seconds`, roughly, for the plan.
+    """
 
     name: str
     kind: str
-    run: Callable[[Subjected], Row]
+    run: Callable[[Running, float], Row]
     figure: str = "per_s"
     rounds: int = 5
+    seconds: float = 1.2
+    takes_s: float = 0.4
     less_is_better: bool = False
+    others: int = 5
+    cold: bool = False
+    together: bool = False
 
 
-def echo(connections: int, inflight: int, size: int, *, tls: bool = False) -> Callable[[Subjected], Row]:
-    def run(peer: Subjected) -> Row:
-        options = ["--connections", str(connections), "--inflight", str(inflight), "--size", str(size),
-                   "--seconds", "2", "--warmup", "0.5", "--tls", str(int(tls))]
-        with peer.running("tls" if tls else "echo") as server:
-            return load("echo", server.port, *options, *server.load)
+def echo(connections: int, inflight: int, size: int, *, tls: bool = False) -> Callable[[Running, float], Row]:
+    options = ("--inflight", str(inflight), "--size", str(size), "--tls", str(int(tls)))
+
+    def run(server: Running, seconds: float) -> Row:
+        return load("echo", server, connections, seconds, *options)
 
     return run
 
 
-def handshake(peer: Subjected) -> Row:
-    """Rate, and what one costs the server: microseconds of its CPU, which says more than the rate on a busy machine."""
-    seconds, warmup = 3.0, 0.5
-    options = ["--connections", "128", "--seconds", str(seconds), "--warmup", str(warmup)]
-    with peer.running("handshake") as server:
-        spent = psutil.Process(server.pid).cpu_times
-        before = spent()
-        row = load("handshake", server.port, *options, *server.load)
-        after = spent()
-    cost_s = after.user + after.system - before.user - before.system
-    row["server_us"] = round(cost_s * 1e6 / max(row["count"] * (seconds + warmup) / seconds, 1), 1)
+def handshake(server: Running, seconds: float) -> Row:
+    """Rate, and what one costs the server: its processor time says more than the rate on a busy machine."""
+    row = load("handshake", server, 128, seconds, tickets=round(HANDSHAKES_PER_S * seconds * 1.25) + 128)
     return {key: value for key, value in row.items() if key not in ("p50_ms", "p99_ms")}  # none are taken here
 
 
-def relay(pairs: int, inflight: int) -> Callable[[Subjected], Row]:
+def relay(pairs: int, inflight: int) -> Callable[[Running, float], Row]:
     """A message counts when the receiver has it. Servers, Redis and the generator share the machine's cores."""
 
-    def run(peer: Subjected) -> Row:
-        options = ["--connections", str(pairs), "--inflight", str(inflight), "--seconds", "3", "--warmup", "0.5"]
-        with peer.running("relay") as server:
-            return load("relay", server.port, *options, *server.load, core=None)
+    def run(server: Running, seconds: float) -> Row:
+        row = load("relay", server, pairs, seconds, "--inflight", str(inflight), core=None)
+        del row["server_us"]  # of the senders' server alone
+        return row
 
     return run
 
 
-def lookups(peer: Subjected) -> Row:
-    with peer.running("routes") as server:
-        return routes(server.port)
+def lookups(server: Running, _seconds: float) -> Row:
+    pids = server.pids
+    before = cpu_s(pids)
+    row = routes(server.port)
+    spent = cpu_s(pids) - before
+    return {**row, "server_us": round(spent / (row["per_s"] * ROUTES_SECONDS) * 1e6, 2)}
 
 
-def beside_slow_readers(peer: Subjected) -> Row:
-    """Echo of 100 connections while clients that send 50 MB each, and never read the echo of it, come one by one."""
-    options = ["--connections", "100", "--inflight", "1", "--size", "64", "--seconds", "3", "--warmup", "0.5"]
-    with peer.running("slow") as server:
-        paths = Path(server.load[server.load.index("--paths") + 1]).read_text().split()
-        alone = load("echo", server.port, *options, *server.load)
-        with slow_readers(server.port, paths[500:]) as closed:
-            beside = load("echo", server.port, *options, *server.load[:-1], str(rest_of(paths)))
-        return {"per_s": beside["per_s"], "p50_ms": beside["p50_ms"], "p99_ms": beside["p99_ms"],
-                "p99_alone_ms": alone["p99_ms"], "closed_4101": closed.count(4101), "cpu": beside["cpu"]}
-
-
-def fanout(connections: int) -> Callable[[Subjected], Row]:
-    def run(peer: Subjected) -> Row:
-        options = ["--connections", str(connections), "--seconds", "3", "--warmup", "1", "--prefix", "fan:"]
-        with peer.running("fanout") as server:
-            return load("fanout", server.port, *options, *server.load)
+def fanout(connections: int) -> Callable[[Running, float], Row]:
+    def run(server: Running, seconds: float) -> Row:
+        return load("fanout", server, connections, seconds, "--prefix", "fan:")
 
     return run
 
 
-def memory(peer: Subjected) -> Row:
-    """Resident memory per idle connection from a cold start, at each step: KiB."""
-    row: Row = {}
-    for connections in IDLE_STEPS:
-        with peer.running("idle") as server:
-            rss = psutil.Process(server.pid).memory_info
-            before = rss().rss
-            with held_open(server.port, connections, 120, *server.load):
-                time.sleep(1.0)  # settling: the figure is a level, not an event
-                row[f"kib_{connections}"] = round((rss().rss - before) / connections / 1024, 2)
-    return row
+def echo_name(connections: int, inflight: int, size: int) -> str:
+    in_words = f"{size} B" if size < 1024 else f"{size // 1024} KiB"
+    return f"echo {connections} connections, {inflight} in flight, {in_words}"
 
 
-def pings(peer: Subjected) -> Row:
-    """Share of a core that 10,000 idle connections with pings every 25 s cost."""
-    with peer.running("pings") as server, held_open(server.port, PING_CONNECTIONS, 300, *server.load):
-        spent = psutil.Process(server.pid).cpu_times
-        time.sleep(2.0)
-        before, start = spent(), time.monotonic()
-        time.sleep(PING_SECONDS)
-        after, seconds = spent(), time.monotonic() - start
-        return {"core_percent": round((after.user + after.system - before.user - before.system) / seconds * 100, 2)}
+def _echo(connections: int, inflight: int, size: int, *, others: int = 5, seconds: float = 1.2) -> Subject:
+    takes_s = 0.4 + connections / 4000
+    return Subject(echo_name(connections, inflight, size), "echo", echo(connections, inflight, size), others=others,
+                   seconds=seconds, takes_s=takes_s)
 
 
+# In the order in which they run: what matters most is first, and subjects of one kind are together.
 SUBJECTS = (
-    Subject("echo 100 connections, 1 in flight, 64 B", "echo", echo(100, 1, 64)),
-    Subject("echo 100 connections, 10 in flight, 64 B", "echo", echo(100, 10, 64)),
-    Subject("handshakes", "handshake", handshake),
-    *(Subject(f"echo 100 connections, {k} in flight, {size} B", "echo", echo(100, k, size), rounds=3)
-      for k in (1, 10) for size in (1024, 16384)),
-    *(Subject(f"echo 1000 connections, {k} in flight, 64 B", "echo", echo(1000, k, 64), rounds=3) for k in (1, 10)),
-    Subject("echo 10000 connections, 1 in flight, 64 B", "echo", echo(10_000, 1, 64), rounds=3),
-    Subject("echo over TLS, 100 connections, 1 in flight, 64 B", "tls", echo(100, 1, 64, tls=True), rounds=3),
-    *(Subject(f"fan-out to {n}", "fanout", fanout(n), rounds=r) for n, r in ((100, 3), (1000, 3), (5000, 5))),
-    Subject("node to node, 1 in flight", "relay", relay(1, 1)),
-    Subject("node to node, 200 in flight", "relay", relay(20, 10)),
-    Subject("signed routes", "routes", lookups),
-    Subject("echo beside slow readers", "slow", beside_slow_readers, figure="p99_ms", rounds=3,
-            less_is_better=True),
-    Subject("memory per idle connection", "idle", memory, figure="kib_18000", rounds=1, less_is_better=True),
-    Subject("10,000 idle connections, pings every 25 s", "pings", pings, figure="core_percent", rounds=1,
-            less_is_better=True),
+    _echo(100, 1, 64, seconds=1.5),
+    _echo(100, 10, 64, seconds=1.5),
+    _echo(1_000, 1, 64),
+    Subject("handshakes", "echo", handshake, seconds=1.5),
+    _echo(10_000, 1, 64, others=0),
+    _echo(1_000, 10, 64, others=0),
+    *(_echo(n, k, size, others=0, seconds=0.8) for size in (1024, 16384) for n in (100, 1_000) for k in (1, 10)),
+    Subject("echo over TLS, 100 connections, 1 in flight, 64 B", "tls", echo(100, 1, 64, tls=True)),
+    *(Subject(f"fan-out to {n}", "fanout", fanout(n), others=0, seconds=1.0, takes_s=0.4 + n / 4000) for n in FANOUTS),
+    Subject("signed routes", "routes", lookups, seconds=ROUTES_SECONDS),
+    Subject("echo beside slow readers", "slow", beside_slow_readers, figure="p99_ms", others=0, less_is_better=True,
+            takes_s=3.0),
+    Subject("node to node, 1 in flight", "relay", relay(1, 1), cold=True, takes_s=4.0),
+    Subject("node to node, 200 in flight", "relay", relay(20, 10), cold=True, takes_s=4.0),
+    Subject("10,000 idle connections, pings every 25 s", "pings", pings, figure="core_percent", seconds=25.0,
+            takes_s=0.1, less_is_better=True, together=True),
+    Subject("memory per idle connection", "idle", memory, figure=MEMORY_FIGURE, seconds=0.2, takes_s=8.0,
+            others=1, less_is_better=True, cold=True),
 )

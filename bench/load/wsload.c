@@ -7,13 +7,16 @@
  *   echo       every connection keeps --inflight messages of --size bytes in flight
  *   fanout     connection 0 sends one message; the round ends when every connection got one
  *   handshake  open, wait for 101 and --swallow frames, reset; --connections at a time
- *   idle       open all, answer pings for --seconds
+ *   idle       open all, answer pings for --seconds; with --steps a,b,c: open so many, say `ready`, and wait for a line
+ *              on standard input before the next step
  *   relay      connection i on --port sends to connection i on --port2, --inflight messages each
  *
  * --message, --hello: %i stands for the connection's (the pair's) number, %n for a number that is never used twice,
  * %u for line %i of the file that --uids names.
  * --hello may be given twice: the first is sent after the first swallowed frame, the second after the second.
  * --paths2 names the file of request paths for --port2.
+ * --watch names processes (pid,pid): `server_cpu_s` is the processor time that they used while it measured.
+ * What is in flight when a measurement ends is read before the connections are closed (at most 0.3 s).
  *
  * Traffic goes to loopback only: an address that does not start with 127. is refused.
  * Build: cc -O2 -o wsload wsload.c -lssl -lcrypto
@@ -24,6 +27,7 @@
 #include <fcntl.h>
 #include <netinet/tcp.h>
 #include <openssl/ssl.h>
+#include <poll.h>
 #include <stdarg.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -37,7 +41,7 @@
 
 enum phase { CONNECTING, TLS_HANDSHAKE, UPGRADING, SWALLOWING, RUNNING, DEAD };
 enum { READ_SIZE = 1 << 18, HISTOGRAM_US = 4000000, MAX_INFLIGHT = 64,
-       OPENING = 1000 };             /* servers refuse, rightly, when too many handshakes are under way */
+       OPENING = 200 };              /* at a time: no server's backlog or limit of handshakes is the subject here */
 
 struct conn {
     int fd, phase, swallowed, fanout_got, number, port;
@@ -51,7 +55,7 @@ struct conn {
 };
 
 static struct {
-    const char *mode, *host, *url_file, *url_file2, *uid_file, *path, *hello[2], *prefix, *suffix, *message;
+    const char *mode, *host, *url_file, *url_file2, *uid_file, *path, *hello[2], *prefix, *suffix, *message, *watch, *steps;
     int port, port2, connections, inflight, size, swallow, tls, rate;
     double seconds, warmup;
 } opt = {.mode = "echo", .host = "127.0.0.1", .path = "/", .prefix = "", .suffix = "", .connections = 100,
@@ -64,8 +68,8 @@ static struct conn *conns;
 static SSL_CTX *tls_ctx;
 static char scratch[READ_SIZE];
 static unsigned char *message; static size_t message_len;       /* one framed, masked message */
-static uint32_t *histogram; static uint64_t overflow, counted, handshakes, failed, closed, pings, rounds;
-static uint64_t round_started, next_number; static int round_left, running, measuring, relaying;
+static uint32_t *histogram; static uint64_t overflow, counted, handshakes, failed, closed, pings, fanouts;
+static uint64_t round_started, next_number, outstanding; static int round_left, running, measuring, relaying;
 
 static uint64_t now_us(void) {
     struct timespec t; clock_gettime(CLOCK_MONOTONIC, &t);
@@ -74,6 +78,15 @@ static uint64_t now_us(void) {
 static double cpu_s(void) {
     struct rusage r; getrusage(RUSAGE_SELF, &r);
     return r.ru_utime.tv_sec + r.ru_utime.tv_usec / 1e6 + r.ru_stime.tv_sec + r.ru_stime.tv_usec / 1e6;
+}
+/* Processor seconds of the processes of --watch, by their own clocks (see clock_getcpuclockid(3)). */
+static double watched_s(void) {
+    double total = 0;
+    for (const char *p = opt.watch; p && *p; p += strcspn(p, ","), p += *p == ',') {
+        clockid_t clock; struct timespec t;
+        if (!clock_getcpuclockid(atoi(p), &clock) && !clock_gettime(clock, &t)) total += t.tv_sec + t.tv_nsec / 1e9;
+    }
+    return total;
 }
 static void die(const char *format, ...) {
     va_list args; va_start(args, format); fprintf(stderr, "wsload: "); vfprintf(stderr, format, args);
@@ -173,7 +186,7 @@ static void flush(struct conn *c) {
     if (!c->out_len) interest(c, 0);
 }
 static void send_message(struct conn *c) {
-    c->sent_at[c->head++ % MAX_INFLIGHT] = now_us();
+    c->sent_at[c->head++ % MAX_INFLIGHT] = now_us(); outstanding++;
     if (!opt.message) { put(c, message, message_len); return; }
     size_t n; unsigned char *f = filled(opt.message, c->number, &n);
     put(c, f, n); free(f);
@@ -227,13 +240,13 @@ static void on_data(struct conn *c) {
     if (!strcmp(opt.mode, "fanout")) {
         if (measuring) counted++;
         if (!c->fanout_got) { c->fanout_got = 1; if (--round_left == 0) {
-            if (measuring) { uint64_t us = now_us() - round_started; counted--; record(us); rounds++; }
+            if (measuring) { uint64_t us = now_us() - round_started; counted--; record(us); fanouts++; }
             if (running) start_round(); } }
         return;
     }
     if (relaying) { if (c->port != opt.port2) return; c = c->peer; }      /* the sender's own answers do not count */
     if (c->head == c->tail) return;
-    uint64_t sent = c->sent_at[c->tail++ % MAX_INFLIGHT];
+    uint64_t sent = c->sent_at[c->tail++ % MAX_INFLIGHT]; outstanding--;
     if (measuring) record(now_us() - sent);
     if (running) send_message(c);
 }
@@ -340,20 +353,39 @@ static void arguments(int argc, char **argv) {
         else if (!strcmp(k, "--hello")) opt.hello[opt.hello[0] != NULL] = v; else if (!strcmp(k, "--message")) opt.message = v;
         else if (!strcmp(k, "--port2")) opt.port2 = atoi(v); else if (!strcmp(k, "--paths2")) opt.url_file2 = v; else if (!strcmp(k, "--prefix")) opt.prefix = v;
         else if (!strcmp(k, "--suffix")) opt.suffix = v; else if (!strcmp(k, "--tls")) opt.tls = atoi(v);
+        else if (!strcmp(k, "--watch")) opt.watch = v; else if (!strcmp(k, "--steps")) opt.steps = v;
         else if (!strcmp(k, "--rate")) opt.rate = atoi(v); else die("unknown option %s", k);
     }
     if (strncmp(opt.host, "127.", 4)) die("--host %s: must be a loopback address", opt.host);
     if (!opt.port || opt.connections < 1 || opt.inflight < 1 || opt.inflight > MAX_INFLIGHT || opt.seconds > 600) die("a value is out of range");
 }
-static void open_all(void) {
-    uint64_t deadline = now_us() + 60000000;
-    for (int i = 0; i < n_conns; i++) {
+/* Open connections [from, to). */
+static void open_all(int from, int to) {
+    uint64_t deadline = now_us() + 30000000;
+    for (int i = from; i < to; i++) {
         open_conn(&conns[i]);
         if (opt.rate) turn_for(1.0 / opt.rate); else if (i % 64 == 63) turn(0);
         while (i + 1 - ready - (int)(failed + closed) >= OPENING && now_us() < deadline) turn(50);
     }
-    while (ready + (int)failed + (int)closed < n_conns && now_us() < deadline) turn(50);
-    if (ready < n_conns) die("only %d of %d connections are open (%lu refused, %lu closed)", ready, n_conns, failed, closed);
+    while (ready + (int)failed + (int)closed < to && now_us() < deadline) turn(50);
+    if (ready < to) die("only %d of %d connections are open (%lu refused, %lu closed)", ready, to, failed, closed);
+    printf("ready %d\n", ready); fflush(stdout);
+}
+static int told(void) {                       /* whether a line waits on standard input, or its end */
+    struct pollfd input = {.fd = 0, .events = POLLIN};
+    char line[64];
+    return poll(&input, 1, 0) > 0 && read(0, line, sizeof line) >= 0;
+}
+static void open_in_steps(void) {
+    int from = 0;
+    for (const char *p = opt.steps; *p; p += strcspn(p, ","), p += *p == ',') {
+        int to = atoi(p);
+        if (to <= from || to > n_conns) die("--steps %s: must rise, up to --connections", opt.steps);
+        open_all(from, to);
+        from = to;
+        uint64_t deadline = now_us() + opt.seconds * 1e6;
+        while (!told()) { if (now_us() > deadline) die("nobody said to go on"); turn(20); }
+    }
 }
 int main(int argc, char **argv) {
     arguments(argc, argv);
@@ -371,17 +403,19 @@ int main(int argc, char **argv) {
     int handshake_mode = !strcmp(opt.mode, "handshake");
     running = 1;
     if (handshake_mode) for (int i = 0; i < opt.connections; i++) open_conn(&conns[i]);
-    else { open_all(); printf("ready %d\n", ready); fflush(stdout); }
+    else if (opt.steps) { open_in_steps(); return 0; }
+    else open_all(0, n_conns);
     if (!strcmp(opt.mode, "echo") || relaying) for (int i = 0; i < opt.connections; i++) for (int k = 0; k < opt.inflight; k++) send_message(&conns[i]);
     if (!strcmp(opt.mode, "fanout")) start_round();
     turn_for(opt.warmup);
-    double cpu = cpu_s(); uint64_t start = now_us(), handshakes_before = handshakes;
+    double cpu = cpu_s(), server_cpu = watched_s(); uint64_t start = now_us(), handshakes_before = handshakes;
     measuring = 1; turn_for(opt.seconds); measuring = running = 0;
     double seconds = (now_us() - start) / 1e6;
-    cpu = (cpu_s() - cpu) / seconds;
+    cpu = (cpu_s() - cpu) / seconds; server_cpu = watched_s() - server_cpu;
+    for (int i = 0; (outstanding || round_left) && i < 30 && alive; i++) turn_for(0.01);
     uint64_t events = handshake_mode ? handshakes - handshakes_before : counted;
     printf("{\"mode\":\"%s\",\"count\":%lu,\"seconds\":%.3f,\"per_s\":%.1f,\"p50_ms\":%.3f,\"p99_ms\":%.3f,\"cpu\":%.3f,"
-           "\"open\":%d,\"failed\":%lu,\"closed\":%lu,\"pings\":%lu,\"rounds\":%lu}\n",
-           opt.mode, events, seconds, events / seconds, percentile(0.5), percentile(0.99), cpu, alive, failed, closed, pings, rounds);
+           "\"open\":%d,\"failed\":%lu,\"closed\":%lu,\"pings\":%lu,\"fanouts\":%lu,\"server_cpu_s\":%.4f}\n",
+           opt.mode, events, seconds, events / seconds, percentile(0.5), percentile(0.99), cpu, alive, failed, closed, pings, fanouts, server_cpu);
     return 0;
 }

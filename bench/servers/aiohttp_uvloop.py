@@ -1,5 +1,6 @@
 """aiohttp with uvloop."""
 
+import os
 import ssl
 import sys
 
@@ -7,10 +8,11 @@ import uvloop
 from aiohttp import WSMsgType, web
 
 everybody = set()
+PING_S = float(os.environ.get("BENCH_PING_S", "0")) or None
 
 
 async def echo(request):
-    ws = web.WebSocketResponse(compress=False)
+    ws = web.WebSocketResponse(compress=False, heartbeat=PING_S)
     await ws.prepare(request)
     everybody.add(ws)
     try:

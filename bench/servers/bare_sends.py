@@ -4,6 +4,7 @@ It parses no frames: each read of the first client that sends anything is taken 
 """
 
 import base64
+import contextlib
 import hashlib
 import select
 import socket
@@ -27,6 +28,13 @@ def upgraded(sock: socket.socket) -> bool:
     return True
 
 
+def said(client: socket.socket) -> bytes:
+    try:
+        return client.recv(65536)
+    except ConnectionError:
+        return b""
+
+
 listener = socket.create_server(("127.0.0.1", int(sys.argv[1])), backlog=4096)
 poll = select.epoll()
 poll.register(listener, select.EPOLLIN)
@@ -38,9 +46,10 @@ while True:
             if upgraded(client):
                 clients[client.fileno()] = client
                 poll.register(client, select.EPOLLIN)
-        elif clients[descriptor].recv(65536):
+        elif said(clients[descriptor]):
             for other in clients.values():
-                other.send(FRAME)
+                with contextlib.suppress(ConnectionError):  # a run is over, its clients go
+                    other.send(FRAME)
         else:
             poll.unregister(descriptor)
             clients.pop(descriptor).close()

@@ -4,13 +4,18 @@ from gevent import monkey
 
 monkey.patch_all()
 
+import contextlib  # noqa: E402
+import os  # noqa: E402
 import sys  # noqa: E402
 
 from flask import Flask  # noqa: E402
 from flask_sock import Sock  # noqa: E402
 from gevent.pywsgi import WSGIServer  # noqa: E402
+from simple_websocket import ConnectionClosed  # noqa: E402
 
 app = Flask(__name__)
+if ping_s := os.environ.get("BENCH_PING_S"):
+    app.config["SOCK_SERVER_OPTIONS"] = {"ping_interval": int(ping_s)}
 # Compression off, as for every peer: simple-websocket accepts it only from clients that offer it.
 sock = Sock(app)
 everybody = set()
@@ -23,7 +28,8 @@ def echo(ws):
         while True:
             data = ws.receive()
             for other in list(everybody) if data.startswith("fan:") else [ws]:
-                other.send(data)
+                with contextlib.suppress(ConnectionClosed):  # one that has just gone
+                    other.send(data)
     finally:
         everybody.discard(ws)
 

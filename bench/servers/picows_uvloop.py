@@ -1,5 +1,6 @@
 """picows (Cython) with uvloop."""
 
+import os
 import ssl
 import sys
 
@@ -7,6 +8,7 @@ import uvloop
 from picows import WSFrame, WSListener, WSMsgType, WSTransport, WSUpgradeRequest, ws_create_server
 
 everybody = set()
+PING_S = float(os.environ.get("BENCH_PING_S", "0"))
 
 
 class Echo(WSListener):
@@ -41,7 +43,8 @@ async def main():
     def listener(_request: WSUpgradeRequest) -> Echo:
         return Echo()
 
-    server = await ws_create_server(listener, "127.0.0.1", int(sys.argv[1]), ssl=tls(), backlog=4096)
+    pings = {"enable_auto_ping": True, "auto_ping_idle_timeout": PING_S} if PING_S else {}
+    server = await ws_create_server(listener, "127.0.0.1", int(sys.argv[1]), ssl=tls(), backlog=4096, **pings)
     await server.serve_forever()
 
 

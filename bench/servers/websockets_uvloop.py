@@ -1,6 +1,7 @@
 """websockets on asyncio with uvloop."""
 
 import asyncio
+import os
 import ssl
 import sys
 
@@ -8,6 +9,7 @@ import uvloop
 from websockets.asyncio.server import broadcast, serve
 
 everybody = set()
+PING_S = float(os.environ.get("BENCH_PING_S", "20"))  # its default
 
 
 async def echo(ws):
@@ -31,7 +33,8 @@ def tls():
 
 
 async def main():
-    async with serve(echo, "127.0.0.1", int(sys.argv[1]), compression=None, ssl=tls(), backlog=4096):
+    async with serve(echo, "127.0.0.1", int(sys.argv[1]), compression=None, ssl=tls(), backlog=4096,
+                     ping_interval=PING_S):
         await asyncio.get_running_loop().create_future()
 
 

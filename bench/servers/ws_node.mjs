@@ -16,4 +16,14 @@ wss.on("connection", (ws, request) => {
     else ws.send(text);
   });
 });
+// As its documentation advises: who has not answered the last ping is gone.
+if (process.env.BENCH_PING_S) {
+  wss.on("connection", (ws) => { ws.alive = true; ws.on("pong", () => { ws.alive = true; }); });
+  setInterval(() => {
+    for (const ws of wss.clients) {
+      if (!ws.alive) ws.terminate();
+      else { ws.alive = false; ws.ping(); }
+    }
+  }, process.env.BENCH_PING_S * 1000);
+}
 server.listen(Number(port), "127.0.0.1", 4096);
