@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
 from typing import NamedTuple
 
 from ringway.core.members import Member
@@ -11,18 +10,22 @@ from .rings import CANDIDATES, Current
 
 
 class Placement(NamedTuple):
-    """`candidates` are the next distinct nodes clockwise, the owner first."""
+    """`candidates` are the next distinct nodes clockwise, the owner first.
+
+    `crowd_part`: for one of the crowd whose owners are marked, the part of it that goes to its busiest node.
+    """
 
     member: Member
     reason: str
     candidates: tuple[str, ...]
+    crowd_part: float | None = None
 
     @property
     def owner(self) -> str:
         return self.candidates[0]
 
 
-def place(current: Current, uid: str, down: Collection[str] = ()) -> Placement:
+def place(current: Current, uid: str, down: frozenset[str] = frozenset()) -> Placement:
     """The owner, or the first node clockwise that is not in `down`, who is also the next owner once the owner has left.
 
     Where every node is marked the marks are worth nothing, and the owner is the answer.
@@ -33,4 +36,6 @@ def place(current: Current, uid: str, down: Collection[str] = ()) -> Placement:
         return Placement(members[owner], "route", candidates)
     heirs = current.view.ring.preference(uid, CANDIDATES + len(down))
     chosen = next((node for node in heirs if node not in down), owner)
-    return Placement(members[chosen], "route" if chosen == owner else "softdown", candidates)
+    if chosen == owner:
+        return Placement(members[owner], "route", candidates)
+    return Placement(members[chosen], "softdown", candidates, current.busiest_heir(down))

@@ -25,6 +25,7 @@ class Current:
 
     view: RingView
     _candidates: dict[int, tuple[str, ...]] = field(default_factory=dict, init=False, repr=False, compare=False)
+    _busiest: dict[frozenset[str], float] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def candidates(self, uid: str) -> tuple[str, ...]:
         """The first nodes clockwise from the uid, its owner first. Walked once for each point of the ring."""
@@ -36,6 +37,20 @@ class Current:
             if len(self._candidates) < KEPT_CANDIDATES:
                 self._candidates[point] = found
         return found
+
+    def busiest_heir(self, down: frozenset[str]) -> float:
+        """Of the users whose owners are in `down`, the part that goes to the node which takes most of them."""
+        part = self._busiest.get(down)
+        if part is None:
+            self._busiest.clear()  # marks change rarely, and then for everybody
+            part = self._busiest[down] = self._busiest_heir(down)
+        return part
+
+    def _busiest_heir(self, down: frozenset[str]) -> float:
+        ring, before = self.view.ring, self.shares
+        left = {node: weight for node, weight in ring.weights.items() if node not in down}
+        gained = [share - before[node] for node, share in ring.with_weights(left).shares().items()]
+        return max(gained) / sum(gained)
 
     @cached_property
     def version(self) -> Version:

@@ -130,7 +130,7 @@ class Router:
 
     def _reply(self, asked: RouteQuery, identity: Identity, current: Current, placed: Placement) -> dict[str, Any]:
         node, version = placed.member.id, current.version
-        wait_s = self._slot(node, asked.uid)
+        wait_s = self._slot(placed, asked.uid)
         ticket = issue(
             self.keys, uid=asked.uid, node=node, version=version, now=self.clock(), ttl_s=self.ttl_s,
             roles=identity.roles, reason=placed.reason,
@@ -157,8 +157,9 @@ class Router:
             reply["explain"] = explain(current.view, asked.uid, placed, self.softdown.down)
         return reply
 
-    def _slot(self, node: str, uid: str) -> float:
-        wait_s = self.slots.reserve(node, uid, self.monotonic())
+    def _slot(self, placed: Placement, uid: str) -> float:
+        node = placed.member.id
+        wait_s = self.slots.reserve(node, uid, self.monotonic(), placed.crowd_part)
         if wait_s < 0:
             message = f"{node} has as many clients waiting to connect as it takes; ask again after Retry-After"
             raise Refusal(429, "too_many_connects", message, retry_after=CROWD_S - wait_s)

@@ -12,10 +12,12 @@ import json
 import random
 import resource
 import time
+from base64 import urlsafe_b64decode
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
+from typing import Any
 from urllib.parse import quote, urlsplit
 
 ROUTES_AT_ONCE = 64
@@ -104,6 +106,8 @@ class Light(asyncio.Protocol):
 class Crowd:
     """`await open_all()`, break something, watch `open`, `handshakes` and `refusals`; then `close()`.
 
+    `slots`: (the second of the lookup's clock that a connect was put into, node) of each route; the ticket's
+    `exp` tells when it was made, so a client that is slow or waits for a processor counts where it was meant to be.
     `handshakes`: (monotonic time, node) of each connection attempt; `refusals`: status -> how often;
     `improper`: answers other than 200 that were no 429 or 503 with Retry-After.
     """
@@ -111,6 +115,7 @@ class Crowd:
     lookup: str
     uids: Iterable[str]
     open: int = 0
+    slots: list[tuple[int, str]] = field(default_factory=list)
     handshakes: list[tuple[float, str]] = field(default_factory=list)
     refusals: Counter[int] = field(default_factory=Counter)
     improper: list[tuple[int, bytes]] = field(default_factory=list)
@@ -158,7 +163,9 @@ class Crowd:
         path = f"/route?uid={quote(client.uid)}" + (f"&avoid={avoid}" if avoid else "")
         while (route := await self._route(path)) is None:
             pass
-        await asyncio.sleep(route["connect_after_ms"] / 1000)
+        wait_s = route["connect_after_ms"] / 1000
+        self.slots.append((int(_made_at(route) + wait_s), route["node"]))
+        await asyncio.sleep(wait_s)
         url = urlsplit(route["url"])
         client.node = route["node"]
         self.handshakes.append((time.monotonic(), client.node))
@@ -170,7 +177,7 @@ class Crowd:
             return
         transport.write(HANDSHAKE.format(path=f"{url.path}?{url.query}", host=url.netloc).encode())
 
-    async def _route(self, path: str) -> dict[str, str | int] | None:
+    async def _route(self, path: str) -> dict[str, Any] | None:
         """One answer; None after having waited as a refusal asked."""
         http = await self._pool.get()
         try:
@@ -183,7 +190,7 @@ class Crowd:
         finally:
             self._pool.put_nowait(http)
         if status == 200:
-            found: dict[str, str | int] = json.loads(body)
+            found: dict[str, Any] = json.loads(body)
             return found
         self.refusals[status] += 1
         if status not in (429, 503) or "retry-after" not in headers:
@@ -191,6 +198,12 @@ class Crowd:
         wait_s = float(headers.get("retry-after", 1))
         await asyncio.sleep(wait_s + random.uniform(0.0, max(1.0, wait_s)))
         return None
+
+
+def _made_at(route: Mapping[str, Any]) -> int:
+    payload = route["ticket"].split(".")[1]
+    expires: int = json.loads(urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))["exp"]
+    return expires - int(route["expires_in"])
 
 
 def _same(client: Light) -> Light:
