@@ -15,7 +15,7 @@ from ringway.store.client import connect
 from ringway.store.keys import Keys
 from ringway.store.log import MessageLog
 from ringway.store.memberships import Memberships
-from ringway.store.presence import Presence, PresenceReader
+from ringway.store.presence import Presence
 from ringway.store.ring_mirror import RingMirror
 from ringway.store.softdown import AwayRecords
 from ringway.zookeeper.client import TlsOptions, ZooKeeper
@@ -104,7 +104,7 @@ class Parts(ABC):
             rate=config.rate_limit, publish_roles=config.roles, clock=time.monotonic,
         )  # fmt: skip
         presence = Presence(self.redis, self.keys, self.id, self.boot_id)
-        self.here = Here(presence, PresenceReader(self.redis, self.keys), self.sessions, self.hooks, self.link)
+        self.here = Here(presence, self.sessions, self.hooks, self.link)
         self.gate = Gate(
             Place(self.id, self.url, config.common.keys, config.ping), self.history, self.sessions, self.dispatch,
             self.reader, self.groups, self.hooks, refresh=self.rings.refresh, single=config.single_session,

@@ -28,7 +28,7 @@ class Keys:
         self.cluster = validate_node_id(cluster)
         self._p = f"{PREFIX}:{cluster}"
         self.ring = f"{self._p}:ring"
-        self.presence_index = f"{self._p}:presence"  # sorted set: "node boot" -> last renewed
+        self.presence_index = f"{self._p}:{{presence}}"  # sorted set: "node boot" -> last sign of life
         self.softdown = f"{self._p}:softdown"  # sorted set: node -> until when lookups pass it over
         # Pub/sub channels: not keys, no slots.
         self.all_channel = f"{self._p}:all"
@@ -71,8 +71,8 @@ class Keys:
         return f"{self._p}:away:{{{_tag(inbox(uid))}}}"
 
     def presence(self, node: str, boot: str) -> str:
-        """Set: users with a session on that boot of that node."""
-        return f"{self._p}:presence:{node}:{boot}"
+        """Set: users with a session on that boot of that node. In one slot with the index and all others."""
+        return f"{self.presence_index}:{node}:{boot}"
 
     def node_stats(self, node: str) -> str:
         """String: the node's latest figures, JSON."""

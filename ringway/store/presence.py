@@ -1,101 +1,124 @@
 """Who is connected, and on which node: one set of uids for each boot of a node.
 
-The set lives only as long as the node renews it, so a node that crashed leaves no ghosts behind for longer than
-`ttl_s`; and as each boot has a set of its own, a node that starts again never inherits any.
+A boot that has given no sign of life for `LEASE_S` counts no more, so a node that crashed leaves no ghosts behind; and
+as each boot has a set of its own, a node that starts again never inherits any. The set itself is kept longer: other
+nodes take the users out of it, each once, and declare those offline who have not come back (`reap`).
 """
 
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable, Iterable, Sequence
 from itertools import islice
 from typing import Any
 
 from .client import Client, redis_errors
 from .keys import Keys
+from .scripts import Arg, Call, Script, run, script
 
-TTL_S = 60.0
-_CHUNK = 1000
-_FORGET_S = 3600.0  # after so long the index drops a boot that nobody renews
+RENEW_S = 5.0
+LEASE_S = 20.0  # four times RENEW_S: a node that stops for some seconds is not dead
+RETURN_S = 5.0  # after that, until its users are declared offline: time to come back for those of a node that stopped
+KEEP_S = 3600.0  # so long after its end a boot's users can still be declared offline
+_CHUNK = 250  # users in one call that looks at all boots: below a millisecond of Redis for twenty nodes
+
+
+def _script(name: str, lease_s: float = LEASE_S, return_s: float = RETURN_S, keep_s: float = KEEP_S) -> Script:
+    times = {"LEASE_MS": lease_s, "RETURN_MS": return_s, "KEEP_MS": keep_s}
+    return script("presence.lua", f"presence_{name}.lua", **{name: int(s * 1000) for name, s in times.items()})
 
 
 class Presence:
-    """What one boot of one node says about itself. Renew it every `ttl_s / 3` seconds.
+    """What one boot of one node says about itself. Renew it every `RENEW_S` seconds.
 
     Every change is remembered here too, so that `renew` can make good what Redis did not take, or lost.
     """
 
     def __init__(
-        self, client: Client, keys: Keys, node: str, boot: str, *, ttl_s: float = TTL_S,
-        clock: Callable[[], float] = time.time,
+        self, client: Client, keys: Keys, node: str, boot: str, *, lease_s: float = LEASE_S, return_s: float = RETURN_S,
+        keep_s: float = KEEP_S,
     ) -> None:
-        """Args: clock: unix seconds, only used to tidy the index up."""
-        self._client, self._keys, self._node, self._boot = client, keys, node, boot
-        self._key, self._ttl_ms, self._clock = keys.presence(node, boot), int(ttl_s * 1000), clock
+        self._client, self._index, self._boot = client, keys.presence_index, f"{node} {boot}"
+        self._key, self._times = keys.presence(node, boot), (lease_s, return_s, keep_s)
         self._uids: set[str] = set()
         self._lock = threading.Lock()
 
     def __len__(self) -> int:
         return len(self._uids)
 
-    def add(self, uids: Iterable[str]) -> None:
-        """These users have a session here now. Raises Unavailable; the next `renew` makes it good."""
+    def add(self, uids: Iterable[str], *, ask: bool = False) -> list[str]:
+        """These users have a session here now. Raises Unavailable; the next `renew` makes it good.
+
+        Args:
+            ask: answer which of them nobody had before: they have come online. Otherwise the answer is empty.
+        """
         new = list(uids)
         with self._lock:
             self._uids.update(new)
-        self._write(lambda pipe: self._sadd(pipe, new))
+        return self._change("add", new, ask)
 
-    def remove(self, uids: Iterable[str]) -> None:
-        """These users have no session here any more. Raises Unavailable; the next `renew` makes it good."""
+    def remove(self, uids: Iterable[str], *, ask: bool = False) -> list[str]:
+        """These users have no session here any more. Raises Unavailable; the next `renew` makes it good.
+
+        Args:
+            ask: answer which of them nobody has now: they have gone offline. Otherwise the answer is empty.
+        """
         gone = list(uids)
         with self._lock:
             self._uids.difference_update(gone)
-        self._write(lambda pipe: [pipe.srem(self._key, *chunk) for chunk in _chunks(gone)])
+        return self._change("remove", gone, ask)
 
-    def renew(self) -> None:
-        """Keep the set alive; if Redis has another one than this object, write it anew. Raises Unavailable."""
-        known = self._write(lambda pipe: pipe.scard(self._key))[0]
+    def renew(self) -> bool:
+        """Give a sign of life; if Redis has another set than this object, write it anew. Raises Unavailable.
+
+        False: this boot was declared dead, and its users offline, because it gave none for long. It has no users any
+        more: add those who are here.
+        """
+        known = self._run("renew")
         with self._lock:
+            if known == -1:
+                self._uids.clear()
+                return False
             uids = list(self._uids)
         if known != len(uids):
-            self._write(lambda pipe: self._rewrite(pipe, uids))
+            self._rewrite(uids)
+        return True
 
     def close(self) -> None:
-        """Nobody is connected here any more: the node stops. Raises Unavailable."""
+        """The node stops. Raises Unavailable."""
+        self._run("end")
+
+    def reap(self) -> list[str] | None:
+        """Some users of boots that are dead for good and did not come back: they have gone offline.
+
+        Each is told once, to one caller. None: no boot is dead; otherwise ask again. Raises Unavailable.
+        """
+        found, *gone = self._run("reap", _CHUNK)
+        return [uid.decode() for uid in gone] if found else None
+
+    def _change(self, name: str, uids: Sequence[str], ask: bool) -> list[str]:
+        found: list[bytes] = []
+        for chunk in _chunks(uids):
+            found += self._run(name, int(ask), *chunk)
+        return [uid.decode() for uid in found]
+
+    def _run(self, name: str, *args: Arg) -> Any:
+        return run(self._client, Call(_script(name, *self._times), (self._index,), (self._boot, *args)))
+
+    def _rewrite(self, uids: Sequence[str]) -> None:
         with redis_errors(), self._client.pipeline(transaction=False) as pipe:
             pipe.delete(self._key)
-            pipe.zrem(self._keys.presence_index, self._member)
+            for chunk in _chunks(uids):
+                pipe.sadd(self._key, *chunk)
+            pipe.pexpire(self._key, int(self._times[2] * 1000))
             pipe.execute()
-
-    @property
-    def _member(self) -> str:
-        return f"{self._node} {self._boot}"
-
-    def _rewrite(self, pipe: Any, uids: Sequence[str]) -> None:
-        pipe.delete(self._key)
-        self._sadd(pipe, uids)
-
-    def _sadd(self, pipe: Any, uids: Sequence[str]) -> None:
-        for chunk in _chunks(uids):
-            pipe.sadd(self._key, *chunk)
-
-    def _write(self, write: Callable[[Any], object]) -> list[Any]:
-        now = self._clock()
-        with redis_errors(), self._client.pipeline(transaction=False) as pipe:
-            write(pipe)
-            pipe.pexpire(self._key, self._ttl_ms)
-            pipe.zadd(self._keys.presence_index, {self._member: now})
-            pipe.zremrangebyscore(self._keys.presence_index, "-inf", now - _FORGET_S)
-            replies: list[Any] = pipe.execute()
-        return replies
 
 
 class PresenceReader:
     """Asks all nodes' sets at once."""
 
-    def __init__(self, client: Client, keys: Keys) -> None:
-        self._client, self._keys = client, keys
+    def __init__(self, client: Client, keys: Keys, *, lease_s: float = LEASE_S) -> None:
+        self._client, self._keys, self._live = client, keys, _script("live", lease_s)
 
     def where(self, uids: Sequence[str]) -> dict[str, str | None]:
         """For each user a node with a session of theirs, None if there is none. Raises Unavailable."""
@@ -119,15 +142,14 @@ class PresenceReader:
 
     def _ask(self, question: Callable[..., object]) -> tuple[list[str], list[Any]]:
         """The nodes, and each one's reply."""
-        with redis_errors():
-            members: Any = self._client.zrange(self._keys.presence_index, 0, -1)
-            boots = [tuple(member.decode().split(" ", 1)) for member in members]
-            if not boots:
-                return [], []
-            with self._client.pipeline(transaction=False) as pipe:
-                for node, boot in boots:
-                    question(pipe, self._keys.presence(node, boot))
-                return [node for node, _boot in boots], pipe.execute()
+        live = run(self._client, Call(self._live, (self._keys.presence_index,), ()))
+        boots = [tuple(boot.decode().split(" ", 1)) for boot in live]
+        if not boots:
+            return [], []
+        with redis_errors(), self._client.pipeline(transaction=False) as pipe:
+            for node, boot in boots:
+                question(pipe, self._keys.presence(node, boot))
+            return [node for node, _boot in boots], pipe.execute()
 
 
 def _chunks(items: Sequence[str]) -> Iterable[list[str]]:
