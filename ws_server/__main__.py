@@ -17,6 +17,7 @@ import gevent
 from ringway.core.errors import InvalidInput
 from ringway.options import Command, Common, common_options
 
+from . import fast
 from .config import Config, node_options
 from .node import NodeServer
 
@@ -37,6 +38,7 @@ def main(common: Common, **options: Any) -> None:
     logging.getLogger("kazoo").setLevel(logging.WARNING)
     if common.keys.is_development:
         log.warning("RINGWAY_KEYS is not set: tickets are signed with a key that everybody knows. DEVELOPMENT ONLY")
+    fast.tell(log)
     server = NodeServer(config)
     _on_signals(server)
     try:

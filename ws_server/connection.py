@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import time
+from _socket import socket as RawSocket
 from collections.abc import Callable
 from random import random
 from socket import SHUT_WR
@@ -16,6 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from ringway.core.close_codes import CloseCode
 
+from . import fast
 from .endpoint import Endpoint
 from .outbox import Outbox
 from .poller import NONE, READ, WRITE
@@ -25,6 +27,7 @@ from .wire import (
     FIN,
     PING,
     TEXT,
+    Message,
     Reader,
     encode_binary,
     encode_close,
@@ -76,7 +79,7 @@ class Ending(NamedTuple):
     cause: str
 
 
-class Connection:
+class Connection(fast.Line):
     """Open until `ending` is set; the close handshake and the last bytes may take up to `close_s` after that."""
 
     __slots__ = (
@@ -92,6 +95,7 @@ class Connection:
         "_paused",
         "_peer_closed",
         "_ping",
+        "_plain",
         "_quiet_s",
         "_reader",
         "_sock",
@@ -106,6 +110,10 @@ class Connection:
         self, sock: Stream, endpoint: Endpoint, handler: Handler, peer: str, *, deflate: Deflate | None = None
     ) -> None:
         self._sock = sock
+        self._plain = endpoint.limits.message_bytes if isinstance(sock, RawSocket) else -1
+        self.plain_limit = self._plain
+        self.descriptor = sock.fileno()
+        self.unsent = None
         self._endpoint = endpoint
         self._handler = handler
         self._reader: Reader | None = Reader(endpoint.limits.message_bytes, deflate)
@@ -234,6 +242,38 @@ class Connection:
         else:
             self.abort("eof")
 
+    def on_frames(self, messages: list[Message], rest: bytes | None) -> None:
+        """The compiled poller's call: whole messages that it read, and what came after them and is for the `Reader`.
+
+        The answers are left in `unsent`; the poller sends them after it has told the others that it read with this one.
+        """
+        if self._held:
+            self.release()
+        reader = self._reader
+        if reader is None or self.ending is not None:
+            self._await_close(rest or b"")
+            return
+        if rest is not None:
+            messages += self._feed(reader, rest)
+        self._deliver(reader, messages)
+        if self._outbox is not None or self.ending is not None:
+            self._flush()
+            return
+        batch, self._batch = self._batch, None
+        if batch:
+            self.unsent = batch[0] if len(batch) == 1 else b"".join(batch)
+
+    def on_unsent(self, data: bytes, sent: int) -> None:
+        """The compiled poller's call: the socket took only so many bytes; -errno when it is broken."""
+        if sent < 0:
+            self.on_broken(-sent)
+        else:
+            self._left(memoryview(data)[sent:])
+
+    def on_broken(self, error: int) -> None:
+        """The compiled poller's call: nothing can be read any more. Args: error: an errno; 0: the stream's end."""
+        self.abort(type(OSError(error, "")).__name__ if error else "eof")
+
     def _receive(self, data: bytes) -> None:
         if self._held:
             self.release()
@@ -241,13 +281,20 @@ class Connection:
         if reader is None or self.ending is not None:
             self._await_close(data)
             return
+        self._endpoint.counters.bytes_in += len(data)
+        self._deliver(reader, self._feed(reader, data))
+        self._flush()
+
+    def _feed(self, reader: Reader, data: bytes) -> list[Message]:
+        messages = reader.feed(data)
+        self.plain_limit = -1 if reader.mid_message else self._plain
+        return messages
+
+    def _deliver(self, reader: Reader, messages: list[Message]) -> None:
         batch: list[bytes] = []
         self._batch = batch
         handler = self._handler
-        counters = self._endpoint.counters
-        counters.bytes_in += len(data)
-        messages = reader.feed(data)
-        counters.messages_in += len(messages)
+        self._endpoint.counters.messages_in += len(messages)
         kind = CLOSE
         try:
             for kind, payload in messages:
@@ -268,7 +315,6 @@ class Connection:
             self._quiet_s = 0.0
         if reader.ended:
             self._on_reader_ended(reader)
-        self._flush()
 
     def _on_control(self, kind: int, payload: bytes) -> None:
         self._endpoint.counters.messages_in -= 1  # counted with its wake-up, but not the application's
@@ -294,7 +340,7 @@ class Connection:
     def _await_close(self, data: bytes) -> None:
         """After our close frame: only the peer's is of interest."""
         if self._reader is not None:
-            self._reader.feed(data)
+            self._feed(self._reader, data)
             if self._reader.ended:
                 self._on_reader_ended(self._reader)
                 self._finish_when_drained()
@@ -336,11 +382,18 @@ class Connection:
         if self._outbox is not None:
             self._enqueue(self._outbox, data)
             return
+        if self.unsent is not None:
+            data = self.unsent + data
+            self.unsent = None
         sent = self._try_send(data)
         if 0 <= sent < len(data):
-            self._outbox = Outbox()
-            self._watch()
-            self._enqueue(self._outbox, memoryview(data)[sent:])
+            self._left(memoryview(data)[sent:])
+
+    def _left(self, rest: memoryview) -> None:
+        """The socket is full."""
+        self._outbox = Outbox()
+        self._watch()
+        self._enqueue(self._outbox, rest)
 
     def _try_send(self, data: bytes | memoryview) -> int:
         """How many bytes the socket took; -1 when it is broken."""
@@ -381,7 +434,7 @@ class Connection:
         """Tell the poller what this connection waits for now."""
         if not self._gone:
             events = (NONE if self._paused else READ) | (NONE if self._outbox is None else WRITE)
-            self._endpoint.poller.watch(self._sock.fileno(), self, events)
+            self._endpoint.poller.watch(self.descriptor, self, events)
 
     # -- deadlines
 
@@ -452,7 +505,9 @@ class Connection:
         if self._gone:
             return
         self._gone = True
-        self._endpoint.poller.forget(self._sock.fileno())
+        self._endpoint.poller.forget(self.descriptor)
+        self.descriptor = -1
+        self.unsent = None
         self._sock.close()
         if self._token is not None:
             self._endpoint.heartbeat.cancel(self, self._token)

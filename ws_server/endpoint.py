@@ -71,7 +71,7 @@ class Endpoint:
         self.counters = counters or Counters()
         self.loop: Any = get_hub().loop
         self.heartbeat = Heartbeat(self.loop)
-        self.poller = make_poller(self.loop)
+        self.poller = make_poller(self.loop, self.counters)
         self.connections: set[Connection] = set()
         self._emptied = Event()
         self._siblings: dict[Limits, Endpoint] = {}

@@ -13,6 +13,8 @@ from prometheus_client.registry import Collector
 
 from ringway.core.members import State
 
+from . import fast
+
 if TYPE_CHECKING:
     from .parts import Parts
 
@@ -36,6 +38,7 @@ class NodeCollector(Collector):
         node, counters = self._node, self._node.acceptor.endpoint.counters
         yield _gauge("sessions", "Open sessions.", node.sessions.count)
         yield _gauge("users", "Users with a session.", len(node.sessions.users))
+        yield _gauge("compiled", "1 where the hot path runs compiled, 0 in Python.", int(fast.compiled is not None))
         yield _gauge("connections", "Open connections, sessions or not.", counters.open)
         yield _gauge("handshakes", "Handshakes under way.", counters.handshakes)
         yield _gauge("queue_bytes", "Outgoing bytes that wait for slow readers.", counters.queue_bytes)

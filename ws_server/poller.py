@@ -13,6 +13,8 @@ from typing import Any, Protocol
 
 from gevent.monkey import get_original
 
+from . import fast
+
 log = logging.getLogger("ringway.ws_server.poller")
 
 NONE, READ, WRITE = 0, 1, 4  # EPOLLIN and EPOLLOUT
@@ -24,6 +26,13 @@ class Pollable(Protocol):
 
     def on_readable(self) -> None: ...
     def on_writable(self) -> None: ...
+
+
+class Traffic(Protocol):
+    """What a poller counts that reads and sends by itself."""
+
+    bytes_in: int
+    bytes_out: int
 
 
 class Poller(Protocol):
@@ -44,28 +53,33 @@ class EpollPoller:
     def __init__(self, loop: Any) -> None:
         # gevent's patching takes epoll out of `select`, as waiting in it would block the loop; we never wait in it.
         self._epoll = get_original("select", "epoll")()
-        self._owners: dict[int, Pollable] = {}
+        self._owners: list[Pollable | None] = []  # by descriptor
+        self._count = 0
         self._events: dict[int, int] = {}  # only of those who want something else than READ
         self._watcher = loop.io(self._epoll.fileno(), 1)
         self._watcher.start(self._on_ready)
 
     def __len__(self) -> int:
-        return len(self._owners)
+        return self._count
 
     def watch(self, descriptor: int, owner: Pollable, events: int) -> None:
-        known = descriptor in self._owners
-        self._owners[descriptor] = owner
+        known = self._owner(descriptor) is not None
         if not known:
             self._epoll.register(descriptor, events)
+            self._count += 1
+            self._owners += [None] * (descriptor + 1 - len(self._owners))
         elif self._events.get(descriptor, READ) != events:
             self._epoll.modify(descriptor, events)
+        self._owners[descriptor] = owner
         if events == READ:
             self._events.pop(descriptor, None)
         else:
             self._events[descriptor] = events
 
     def forget(self, descriptor: int) -> None:
-        if self._owners.pop(descriptor, None) is not None:
+        if self._owner(descriptor) is not None:
+            self._owners[descriptor] = None
+            self._count -= 1
             self._events.pop(descriptor, None)
             self._epoll.unregister(descriptor)
 
@@ -74,21 +88,47 @@ class EpollPoller:
         self._watcher.close()
         self._epoll.close()
 
+    def _owner(self, descriptor: int) -> Pollable | None:
+        return self._owners[descriptor] if 0 <= descriptor < len(self._owners) else None
+
     def _on_ready(self) -> None:
-        owner_of = self._owners.get
         for descriptor, events in self._epoll.poll(0, EVENTS_PER_TURN):
-            owner = owner_of(descriptor)
-            if owner is None:  # forgotten by a callback of this turn
-                continue
-            try:
-                if events & WRITE:
-                    owner.on_writable()
-                    if events == WRITE or owner_of(descriptor) is not owner:
-                        continue
-                owner.on_readable()
-            except Exception:
-                log.exception("callback of %r failed", owner)
-                self.forget(descriptor)
+            self._ready(descriptor, events)
+
+    def _ready(self, descriptor: int, events: int) -> None:
+        owner = self._owners[descriptor]
+        if owner is None:  # forgotten by a callback of this turn
+            return
+        try:
+            if events & WRITE:
+                owner.on_writable()
+                if events == WRITE or self._owners[descriptor] is not owner:
+                    return
+            owner.on_readable()
+        except Exception as error:  # noqa: BLE001 - the boundary to the owners; logged with the owner
+            self._failed(descriptor, owner, error)
+
+    def _failed(self, descriptor: int, owner: object, error: Exception) -> None:
+        log.error("callback of %r failed", owner, exc_info=error)
+        if self._owner(descriptor) is owner:
+            self.forget(descriptor)
+
+
+class CompiledPoller(EpollPoller):
+    """The same; connections over plain sockets are read, and their answers sent, by the compiled part (`_fast.c`).
+
+    It calls `on_frames`, `on_unsent` and `on_broken` of a `Line` (connection.py), and comes back to `_ready` for
+    everything else.
+    """
+
+    def __init__(self, loop: Any, traffic: Traffic) -> None:
+        super().__init__(loop)
+        self._traffic = traffic
+
+    def _on_ready(self) -> None:
+        bytes_in, bytes_out = fast.compiled.turn(self._epoll.fileno(), self._owners, self._ready, self._failed)
+        self._traffic.bytes_in += bytes_in
+        self._traffic.bytes_out += bytes_out
 
 
 class WatcherPoller:
@@ -121,6 +161,8 @@ class WatcherPoller:
             self.forget(descriptor)
 
 
-def make_poller(loop: Any) -> Poller:
+def make_poller(loop: Any, traffic: Traffic) -> Poller:
     """The best poller for this system."""
+    if fast.compiled is not None:
+        return CompiledPoller(loop, traffic)
     return EpollPoller(loop) if sys.platform == "linux" else WatcherPoller(loop)

@@ -8,12 +8,15 @@ oversized frame is refused before its payload is buffered.
 from __future__ import annotations
 
 import codecs
+from collections.abc import Callable
 from struct import pack
 from typing import NamedTuple, Protocol
 
 from websockets.speedups import apply_mask
 
 from ringway.core.close_codes import CloseCode
+
+from . import fast
 
 TEXT, BINARY, CLOSE, PING, PONG = 0x1, 0x2, 0x8, 0x9, 0xA
 CONTINUATION = 0x0
@@ -48,6 +51,28 @@ class Inflater(Protocol):
         """The message, or None when it would be longer than `limit` bytes. Raises ValueError for corrupt data."""
 
 
+def python_take(data: bytes, position: int, limit: int, out: list[Message]) -> int:
+    """Append the whole unfragmented messages from `position` on to `out`; returns where the first other frame begins.
+
+    What is cheap to recognise is enough: `Reader` reads all that is left. The compiled one takes long and binary too.
+    """
+    end = len(data)
+    short = min(MAX_CONTROL_BYTES, limit)
+    while (body := position + 6) <= end and data[position] == FIN_TEXT:
+        stop = body + data[position + 1] - MASKED
+        if not body <= stop <= min(end, body + short):
+            break
+        payload = apply_mask(data[body:stop], data[position + 2 : body])
+        if not (payload.isascii() or _is_utf8(payload)):
+            break
+        out.append((TEXT, payload))
+        position = stop
+    return position
+
+
+take: Callable[[bytes, int, int, list[Message]], int] = fast.compiled.take if fast.compiled else python_take
+
+
 class Reader:
     """The incoming side of one server connection.
 
@@ -62,7 +87,6 @@ class Reader:
         "_limit",
         "_need",
         "_parts",
-        "_short",
         "_tail",
         "ended",
         "fault",
@@ -70,7 +94,6 @@ class Reader:
 
     def __init__(self, limit: int = MESSAGE_LIMIT, inflater: Inflater | None = None) -> None:
         self._limit = limit
-        self._short = min(MAX_CONTROL_BYTES, limit) + 1  # payloads below it need no second look at their size
         self._inflater = inflater
         self._tail: bytearray | None = None  # the beginning of an incomplete frame
         self._need = 0  # bytes that the tail must reach before it is worth looking at again
@@ -97,21 +120,13 @@ class Reader:
             self._tail = None
         position, end = 0, len(data)
         while position < end:
-            body = position + 6
-            # The common case first: an unfragmented text of less than 126 bytes that is all here.
-            if body <= end and data[position] == FIN_TEXT and self._kind == 0:
-                stop = body + data[position + 1] - MASKED
-                if body <= stop <= end and stop < body + self._short:
-                    payload = apply_mask(data[body:stop], data[position + 2 : body])
-                    if not (payload.isascii() or _is_utf8(payload)):
-                        self._fail(CloseCode.INVALID_DATA, "text is not UTF-8")
-                        return out
-                    out.append((TEXT, payload))
-                    position = stop
-                    continue
+            if self._kind == 0:
+                position = take(data, position, self._limit, out)
+                if position == end:
+                    break
             position = self._frame(data, position, out)
             if position < 0:
-                return out
+                break
         return out
 
     def _frame(self, data: bytes, position: int, out: list[Message]) -> int:

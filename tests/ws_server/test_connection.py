@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import gc
 import resource
+import sys
 import time
 import weakref
 from collections.abc import Iterator
-from socket import SHUT_WR
+from socket import IPPROTO_TCP, SHUT_WR, TCP_INFO
+from typing import Any
 
 import gevent
 import pytest
@@ -16,14 +18,14 @@ from ringway.ws_server import endpoint as endpoint_module
 from ringway.ws_server.connection import Connection
 from ringway.ws_server.endpoint import Limits
 from ringway.ws_server.handshake import Handshake
-from ringway.ws_server.poller import EpollPoller, WatcherPoller
 from ringway.ws_server.wire import encode_text
+from tests.ws_server.both import POLLERS
 from tests.ws_server.frames import BINARY, CLOSE, CONTINUATION, PING, PONG, TEXT, close_frame, frame
 from tests.ws_server.serving import Client, Echo, Port, serving, until
 
 
-@pytest.fixture(params=[EpollPoller, WatcherPoller], ids=["epoll", "watchers"], autouse=True)
-def _either_poller(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture(params=POLLERS, autouse=True)
+def _each_poller(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(endpoint_module, "make_poller", request.param)
 
 
@@ -44,26 +46,23 @@ def test_messages_of_all_sizes_come_back(port: Port) -> None:
     assert port.counters.closed == {("1000", "client"): 1}
 
 
+DATA_SEGMENTS_IN = 152  # tcpi_data_segs_in in Linux's struct tcp_info
+
+
+def segments_in(sock: Any) -> int:
+    """Segments with data that a socket got: as many as the server made sends, while they are small."""
+    information = sock.getsockopt(IPPROTO_TCP, TCP_INFO, 256)
+    return int.from_bytes(information[DATA_SEGMENTS_IN : DATA_SEGMENTS_IN + 4], sys.byteorder)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="counts with Linux's TCP_INFO")
 def test_answers_of_one_wake_up_leave_in_one_send(port: Port) -> None:
     client = port.connect()
-    connection = port.handler.opened[0]
-    sends: list[int] = []
-
-    class Counting:
-        def __init__(self, sock: object) -> None:
-            self._sock = sock
-
-        def __getattr__(self, name: str) -> object:
-            return getattr(self._sock, name)
-
-        def send(self, data: bytes) -> int:
-            sends.append(len(data))
-            return int(self._sock.send(data))  # type: ignore[attr-defined]
-
-    connection._sock = Counting(connection._sock)
+    before = segments_in(client.sock)
     client.send(b"".join(frame(TEXT, b"%d" % number) for number in range(9)) + frame(PING, b"p"))
     assert [client.read() for _ in range(10)] == [*((TEXT, b"%d" % number) for number in range(9)), (PONG, b"p")]
-    assert sends == [3 * 9 + 3]
+    assert segments_in(client.sock) - before == 1
+    assert port.counters.bytes_out >= 3 * 9 + 3
 
 
 def test_a_ping_inside_a_message_is_answered_first(port: Port) -> None:
@@ -387,3 +386,98 @@ def test_a_flood_of_small_messages_with_large_answers_is_bounded() -> None:
         until(lambda: port.handler.closed)
         assert port.handler.closed == [(4101, "", "slow consumer")]
         assert isinstance(client, Client)
+
+
+class Chatty(Echo):
+    """Echoes, and does what a client's text says to the other one."""
+
+    def on_text(self, connection: Connection, payload: bytes) -> None:
+        super().on_text(connection, payload)
+        other = next((each for each in self.opened if each is not connection), None)
+        if other is not None and payload == b"greet":
+            other.send("from the other")
+        elif other is not None and payload in (b"abort", b"close", b"pause"):
+            getattr(other, payload.decode())()
+
+
+@pytest.fixture
+def chat(_each_poller: None) -> Iterator[Port]:
+    if endpoint_module.make_poller is POLLERS[-1].values[0]:
+        pytest.skip("libev calls back in the reverse order")
+    with serving(Chatty()) as port:
+        yield port
+
+
+def test_clients_that_are_read_together_get_their_own_answer_before_what_a_later_one_says(chat: Port) -> None:
+    first, second = chat.connect(), chat.connect()
+    first.text("mine")
+    second.text("greet")
+    assert [first.read(), first.read()] == [(TEXT, b"mine"), (TEXT, b"from the other")]
+    assert second.read() == (TEXT, b"greet")
+    assert chat.counters.messages_out == 3
+    assert chat.counters.bytes_in >= len(frame(TEXT, b"mine") + frame(TEXT, b"greet"))
+
+
+def test_a_client_that_is_aborted_when_its_message_was_read_already_is_not_told_of_it(chat: Port) -> None:
+    first, second = chat.connect(), chat.connect()
+    first.text("abort")
+    second.text("too late")
+    assert first.read() == (TEXT, b"abort")
+    until(lambda: chat.handler.closed == [(1006, "", "aborted")])
+    assert chat.handler.received == [b"abort"]
+    assert len(chat.acceptor.endpoint.poller) >= 1
+    first.text("still here")
+    assert first.read() == (TEXT, b"still here")
+
+
+def test_a_client_that_is_closed_when_its_messages_were_read_already_still_ends_in_order(chat: Port) -> None:
+    first, second = chat.connect(), chat.connect()
+    first.text("close")
+    second.send(frame(TEXT, b"too late") + close_frame(1000))
+    assert first.read() == (TEXT, b"close")
+    assert second.read_all() == [(CLOSE, b"\x03\xe8")]
+    until(lambda: chat.handler.closed == [(1000, "", "node")])
+    assert chat.handler.received == [b"close"]
+
+
+def test_an_answer_is_not_lost_when_a_later_client_closes_its_receiver(chat: Port) -> None:
+    first, second = chat.connect(), chat.connect()
+    first.text("mine")
+    second.text("close")
+    assert [first.read(), first.read()] == [(TEXT, b"mine"), (CLOSE, b"\x03\xe8")]
+    first.send(close_frame(1000))
+    assert first.read_all() == []
+
+
+def test_a_reset_is_told_by_its_name(port: Port) -> None:
+    client = port.connect()
+    client.text("hello")
+    assert client.read() == (TEXT, b"hello")
+    client.reset()
+    until(lambda: port.handler.closed == [(1006, "", "ConnectionResetError")])
+
+
+def test_messages_cut_anywhere_are_whole_again(port: Port) -> None:
+    client = port.connect()
+    stream = frame(TEXT, "ünï".encode()) + frame(BINARY, b"\xff" * 300) + frame(PING, b"p")
+    for at in (1, 2, 5, 6, 11, 14, 200, 330):
+        client.send(stream[:at])
+        gevent.sleep(0.005)
+        client.send(stream[at:])
+        expected = [(TEXT, "ünï".encode()), (BINARY, b"\xff" * 300), (PONG, b"p")]
+        assert [client.read() for _ in expected] == expected
+
+
+def test_text_that_is_not_utf8_is_1007_after_what_was_right(port: Port) -> None:
+    client = port.connect()
+    client.send(frame(TEXT, b"right") + frame(TEXT, "wröng".encode("latin-1")) + frame(TEXT, b"never"))
+    assert [client.read(), client.read()] == [(TEXT, b"right"), (CLOSE, b"\x03\xeftext is not UTF-8")]
+    assert port.handler.received == [b"right"]
+
+
+def test_limits_of_a_message_hold_while_it_is_read_with_others() -> None:
+    with serving(limits=Limits(message_bytes=100)) as port:
+        client = port.connect()
+        client.send(frame(TEXT, b"x" * 100) + frame(TEXT, b"x" * 101))
+        assert client.read() == (TEXT, b"x" * 100)
+        assert client.read()[1][:2] == (1009).to_bytes(2, "big")

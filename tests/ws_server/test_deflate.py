@@ -7,15 +7,23 @@ from dataclasses import replace
 
 import pytest
 
+from ringway.ws_server import wire
 from ringway.ws_server.deflate import Deflate, negotiate
 from ringway.ws_server.endpoint import Limits
 from ringway.ws_server.wire import FIN, TEXT, Fault, Reader
+from tests.ws_server.both import TAKERS
 from tests.ws_server.frames import BINARY, CONTINUATION, PING, close_frame, frame
 from tests.ws_server.serving import handshake, serving
 
 ANSWER = "permessage-deflate; server_no_context_takeover; client_no_context_takeover"
 PLAIN = negotiate("permessage-deflate")
 RSV1 = 4
+
+
+@pytest.fixture(params=TAKERS, autouse=True)
+def _each_take(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The compiled common case, and the one in Python."""
+    monkeypatch.setattr(wire, "take", request.param)
 
 
 def deflate(message: bytes) -> bytes:

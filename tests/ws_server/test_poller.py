@@ -1,4 +1,4 @@
-"""Both pollers, by the same rules."""
+"""All pollers, by the same rules."""
 
 from __future__ import annotations
 
@@ -9,7 +9,9 @@ from typing import Any
 import gevent
 import pytest
 
-from ringway.ws_server.poller import NONE, READ, WRITE, EpollPoller, Poller, WatcherPoller
+from ringway.ws_server.endpoint import Counters
+from ringway.ws_server.poller import NONE, READ, WRITE, EpollPoller, Poller
+from tests.ws_server.both import POLLERS
 from tests.ws_server.serving import until
 
 
@@ -27,9 +29,9 @@ class Owner:
         self._on_call()
 
 
-@pytest.fixture(params=[EpollPoller, WatcherPoller])
+@pytest.fixture(params=POLLERS)
 def poller(request: pytest.FixtureRequest) -> Iterator[Any]:
-    poller = request.param(gevent.get_hub().loop)
+    poller = request.param(gevent.get_hub().loop, Counters())
     yield poller
     poller.close()
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from ringway.ws_server import wire
 from ringway.ws_server.wire import (
     Fault,
     Message,
@@ -19,9 +20,16 @@ from ringway.ws_server.wire import (
     parse_close,
 )
 from tests.ws_server.autobahn_utf8 import HELLO, KOSME, SEQUENCES, is_valid
+from tests.ws_server.both import TAKERS
 from tests.ws_server.frames import BINARY, CLOSE, CONTINUATION, PING, PONG, TEXT, close_frame, frame
 
 LIMIT = 65536
+
+
+@pytest.fixture(params=TAKERS, autouse=True)
+def _each_take(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The compiled common case, and the one in Python."""
+    monkeypatch.setattr(wire, "take", request.param)
 
 
 def read(stream: bytes, step: int | None = None, limit: int = LIMIT) -> tuple[list[Message], Fault | None]:

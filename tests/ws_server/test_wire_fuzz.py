@@ -12,10 +12,13 @@ from collections import Counter
 from itertools import pairwise
 from random import Random
 
+import pytest
 from websockets.frames import Frame, Opcode
 from websockets.protocol import OPEN, SERVER, Protocol
 
+from ringway.ws_server import wire
 from ringway.ws_server.wire import Message, Reader
+from tests.ws_server.both import TAKERS
 from tests.ws_server.frames import BINARY, CLOSE, CONTINUATION, PING, PONG, TEXT, frame
 
 STREAMS = int(os.environ.get("RINGWAY_FUZZ_STREAMS", "20000"))
@@ -179,6 +182,12 @@ def cut(random: Random, stream: bytes) -> list[bytes]:
     marks = sorted(random.randrange(len(stream) + 1) for _ in range(random.choice((0, 0, 1, 2, 5))))
     edges = [0, *marks, len(stream)]
     return [stream[start:end] for start, end in pairwise(edges) if end > start]
+
+
+@pytest.fixture(params=TAKERS, autouse=True)
+def _each_take(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The compiled common case, and the one in Python."""
+    monkeypatch.setattr(wire, "take", request.param)
 
 
 def test_generated_streams_get_the_same_verdict_from_both() -> None:
