@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import logging
-import sys
 from typing import Any
 
 import click
@@ -11,7 +9,7 @@ import click
 from ringway.options import FILE, HOST, PORT, SECRET, Command, Common, common_options, count, number, option
 from ringway.zookeeper.guards import GuardOptions
 
-from .config import LookupConfig
+from .config import LookupConfig, log_to_stderr
 from .options import API_KEYS, AUTH, ORIGINS, TEXT, guard_options
 from .server import serve
 
@@ -37,10 +35,7 @@ RATE = number(1, 1e9, "handshakes a second")
 @guard_options
 def main(common: Common, guards: GuardOptions, **options: Any) -> None:
     """Run a lookup service: it tells clients which node is theirs."""
-    logging.basicConfig(
-        level=common.log_level.upper(), stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
-    )
-    logging.getLogger("kazoo").setLevel(logging.WARNING)
+    log_to_stderr(common.log_level)
     config = LookupConfig(common, guards=guards, **options)
     config.warn()
     serve(config)

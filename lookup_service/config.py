@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -103,6 +104,14 @@ class LookupConfig:
             )
         if self.common.keys.is_development:
             log.warning("DEVELOPMENT KEY: everybody can forge tickets and rings of this cluster. Set RINGWAY_KEYS.")
+
+
+def log_to_stderr(level: str) -> None:
+    """For the parent, and for workers that were spawned and not forked; where it is done, it stays."""
+    logging.basicConfig(
+        level=level.upper(), stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
+    )
+    logging.getLogger("kazoo").setLevel(logging.WARNING)
 
 
 def origins(value: str) -> tuple[str, ...]:

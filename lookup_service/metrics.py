@@ -93,5 +93,15 @@ def forget_dead_processes() -> None:
         return
     for path in Path(folder).glob("gauge_live*.db"):
         pid = re.search(r"_(\d+)\.db$", path.name)
-        if pid and not Path(f"/proc/{pid[1]}").exists():
+        if pid and not _lives(int(pid[1])):
             path.unlink(missing_ok=True)
+
+
+def _lives(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True

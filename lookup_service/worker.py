@@ -13,7 +13,7 @@ from multiprocessing.util import Finalize
 from ringway.core.errors import RingwayError
 
 from .app import create_app
-from .config import LookupConfig
+from .config import LookupConfig, log_to_stderr
 from .fast_route import FastRoute, Wsgi
 from .metrics import forget_dead_processes
 from .services import Services
@@ -27,6 +27,7 @@ def load(config: LookupConfig, end: Connection) -> Wsgi:
     """Start the parts and give the callable. `end` becomes readable when the parent stops or is gone."""
     # Ctrl-C reaches the whole process group; the parent alone decides what it means, or workers would be "lost" to it.
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    log_to_stderr(config.common.log_level)
     forget_dead_processes()
     services = _started(config)
     Finalize(None, services.stop, exitpriority=100)

@@ -31,6 +31,10 @@ class KeyRing:
         self.derive = lru_cache(maxsize=64)(self._derive)
         self._begun = lru_cache(maxsize=64)(self._begin)
 
+    def __reduce__(self) -> tuple[type[KeyRing], tuple[Mapping[str, bytes]]]:
+        """Without its caches, which cannot be pickled: processes that are spawned (macOS) get it that way."""
+        return KeyRing, (self._secrets,)
+
     @classmethod
     def parse(cls, text: str) -> KeyRing:
         """Read `kid:secret,kid:secret`.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 from pathlib import Path
 from typing import Any
 
@@ -94,3 +95,10 @@ def test_used_tickets_are_forgotten_after_their_life() -> None:
     for second in range(600):
         guard.use(Ticket("a", "n1", Version(1, 1), NOW + second + 60, f"j{second}", (), "route"), NOW + second)
     assert len(guard) <= 121
+
+
+def test_keys_reach_a_spawned_process_whole() -> None:
+    token = issue(KEYS, uid="alice", node="n1", version=Version(1, 1), now=1000.0)
+    copied = pickle.loads(pickle.dumps(KEYS))
+    assert verify(token, copied, node="n1", now=1000.0).uid == "alice"
+    assert copied.kids == KEYS.kids

@@ -1,0 +1,88 @@
+"""Workers that are spawned share no memory with the parent: macOS has no others, and granian from Python 3.14 on."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from tests.lookup_service.registered import Cluster, Lookup, eventually
+
+SCRIPT = Path(__file__).with_name("spawned.py")
+
+
+@pytest.fixture
+def cluster(zookeeper: str, redis_url: str, cluster_name: str) -> Iterator[Cluster]:
+    with Cluster(zookeeper, redis_url, cluster_name) as cluster:
+        yield cluster
+
+
+def spawned(cluster: Cluster) -> Lookup:
+    env = {**cluster.env, "RINGWAY_WORKERS": "2", "RINGWAY_LOG_LEVEL": "info"}
+    lookup = Lookup(cluster.processes.start("lookup", [sys.executable, str(SCRIPT)], env))
+    cluster.lookups.append(lookup)
+    return lookup
+
+
+def workers(lookup: Lookup) -> set[int]:
+    """multiprocessing's tracker of resources is a child too."""
+    children = psutil.Process(lookup.child.pid).children()
+    return {child.pid for child in children if "spawn_main" in " ".join(child.cmdline())}
+
+
+def test_they_answer_alike_and_add_up_and_are_replaced(cluster: Cluster) -> None:
+    lookup = spawned(cluster)
+    zk = cluster.node("n1").zk
+    cluster.node("n2")
+    eventually(lambda: all(lookup.active() == {"n1", "n2"} for _ in range(8)))
+    owners = {lookup.route("alice")["node"] for _ in range(8)}
+    assert len(owners) == 1
+    eventually(lambda: 'routes_total{outcome="route"} 8.0' in lookup.get("/metrics").text)
+    candidates = zk.path("leader")
+    before = set(eventually(lambda: len(found := zk.children(candidates)) == 2 and found))
+    victim, other = sorted(workers(lookup))
+    os.kill(victim, signal.SIGKILL)
+    eventually(lambda: len(workers(lookup) - {victim}) == 2)
+    eventually(lambda: all({lookup.route("alice")["node"]} == owners for _ in range(8)))
+    assert f'ringway_lookup_ring_epoch{{pid="{other}"}}' in lookup.get("/metrics").text  # the living keep their figures
+    eventually(lambda: len(set(zk.children(candidates)) & before) == 1)  # the victim's session has ended
+
+
+def test_they_log_as_the_parent_does(cluster: Cluster) -> None:
+    lookup = spawned(cluster)
+    eventually(lambda: any("INFO ringway.lookup_service." in line for line in lookup.child.lines))
+
+
+def test_they_end_with_the_parent(cluster: Cluster) -> None:
+    lookup = spawned(cluster)
+    pids = workers(lookup)
+    assert len(pids) == 2
+    lookup.child.stopping = True
+    lookup.child.send(signal.SIGTERM)
+    assert lookup.child.wait(5.0)
+    assert not [pid for pid in pids if psutil.pid_exists(pid)]
+
+
+def test_they_end_in_order_when_the_parent_is_killed(cluster: Cluster) -> None:
+    """Started without the harness, which would kill what a dead parent leaves behind."""
+    command = [sys.executable, str(SCRIPT), "--workers", "2"]
+    environment = {**os.environ, **cluster.env}
+    parent = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True, start_new_session=True)
+    assert parent.stdout is not None
+    try:
+        assert "ready" in parent.stdout.readline()
+        children = psutil.Process(parent.pid).children()
+        parent.kill()
+        parent.wait()
+        _, alive = psutil.wait_procs(children, timeout=5)
+        assert alive == []  # and the fixture sees that their leader znodes are gone before the session's time
+    finally:
+        parent.stdout.close()
+        parent.kill()
+        parent.wait()
