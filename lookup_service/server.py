@@ -10,6 +10,7 @@ import dataclasses
 import http.client
 import logging
 import os
+import resource
 import socket
 import ssl
 import sys
@@ -36,6 +37,10 @@ from .events import MAX_LISTENERS
 log = logging.getLogger(__name__)
 
 REQUEST_THREADS = 8
+# Connections of one worker. Idle ones count (granian lets go of them after 30 s), and one too many is not refused but
+# waits without a word; granian's own 1,024 were a second's worth of clients that keep their connection.
+CONNECTIONS = 16_384
+OTHER_FILES = 128
 STOP_S = 2  # after this, workers that still run are killed
 READY_S = 30.0
 MULTIPROCESS = "PROMETHEUS_MULTIPROC_DIR"
@@ -83,6 +88,7 @@ class LookupServer(MPServer):
             http=HTTPModes.http1,
             workers=config.workers,
             blocking_threads=REQUEST_THREADS + MAX_LISTENERS,
+            backpressure=_connections(),
             respawn_failed_workers=True,
             workers_kill_timeout=STOP_S,
             websockets=False,
@@ -104,6 +110,17 @@ class LookupServer(MPServer):
     def shutdown(self, exit_code: int = 0) -> None:
         self._goodbye.close()
         super().shutdown(exit_code)  # type: ignore[no-untyped-call]
+
+
+def _connections() -> int:
+    """How many connections a worker takes: fewer where the system allows fewer files. Raises the soft limit for it."""
+    wanted = CONNECTIONS + OTHER_FILES
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    soft, hard = (wanted if limit == resource.RLIM_INFINITY else limit for limit in limits)
+    files = min(wanted, hard)
+    if soft < files:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (files, limits[1]))
+    return max(OTHER_FILES, files - OTHER_FILES)
 
 
 def _load(config: LookupConfig, end: Connection, goodbye: Connection) -> Any:

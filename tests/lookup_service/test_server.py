@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import socket
@@ -21,6 +22,7 @@ import pytest
 from ringway.core.keys import DEVELOPMENT_KEYS, KeyRing
 from ringway.core.ring import Ring
 from ringway.core.tickets import verify
+from tests.harness.crowd import allow_files
 from tests.harness.redises import RealRedis
 from tests.harness.zookeepers import DevServerZooKeeper, RealZooKeeper
 from tests.lookup_service.helpers import HASHING
@@ -275,6 +277,18 @@ def test_routes_go_on_while_redis_is_away(zookeeper: str, own_redis: RealRedis, 
         eventually(lambda: lookup.get("/readyz").json()["redis"] is False)
         own_redis.restart()
         eventually(lambda: lookup.get("/readyz").json()["redis"])
+
+
+def test_a_client_is_answered_beside_a_crowd_that_keeps_its_connections(cluster: Cluster) -> None:
+    if not allow_files(2_000):
+        pytest.skip("the system does not allow so many open files")
+    lookup = cluster.lookup()
+    at = ("127.0.0.1", urlsplit(lookup.url).port or 0)
+    with contextlib.ExitStack() as kept:
+        for _ in range(1_300):
+            client = kept.enter_context(socket.create_connection(at, timeout=5))
+            client.sendall(b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n")
+            assert client.recv(100).startswith(b"HTTP/1.1 200")
 
 
 def test_a_burst_gets_slots_and_no_node_more_than_its_share(cluster: Cluster) -> None:
