@@ -35,7 +35,8 @@ START = time.monotonic()
 
 def say(text: str) -> None:
     minutes, seconds = divmod(int(time.monotonic() - START), 60)
-    print(f"{minutes:3d}:{seconds:02d} {text}", flush=True)
+    sys.stdout.write(f"{minutes:3d}:{seconds:02d} {text}\n")  # in one piece: peers may be measured in threads
+    sys.stdout.flush()
 
 
 def taking_part(subject: Subject, names: tuple[str, ...]) -> list[Subjected]:

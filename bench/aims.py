@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from .subjects import GROWTH, OURS, Row, echo_name
+from .subjects import CEILING, GROWTH, OURS, Row, echo_name
 
 Results = Mapping[str, Mapping[str, Row]]
 ONE, TEN = echo_name(100, 1, 64), echo_name(100, 10, 64)
@@ -42,10 +42,16 @@ def ours(subject: str, figure: str) -> Callable[[Results], float | None]:
     return lambda results: value(results, subject, OURS, figure)
 
 
-def grown(results: Results) -> float | None:
+def grown(results: Results, peer: str = OURS) -> float | None:
     """Cost of a message with most connections over that with fewest."""
-    few, many = (value(results, echo_name(n, 1, 64), OURS, "server_us") for n in (GROWTH[0], GROWTH[-1]))
+    few, many = (value(results, echo_name(n, 1, 64), peer, "server_us") for n in (GROWTH[0], GROWTH[-1]))
     return None if many is None or not few else many / few
+
+
+def grown_by_itself(results: Results) -> float | None:
+    """The same, without what grows for the kernel too: over the ceiling's."""
+    ours, kernels = grown(results), grown(results, CEILING)
+    return None if ours is None or not kernels else ours / kernels
 
 
 def beside(results: Results) -> float | None:
@@ -69,4 +75,5 @@ AIMS = (
     Aim("signed routes, over the Flask app on pywsgi", 6, over("signed routes", "the same Flask app on pywsgi")),
     Aim("p99 beside slow readers, over p99 without", 1.2, beside, at_most=True),
     Aim("cost of a message, 10,000 connections over 100", 1.25, grown, at_most=True),
+    Aim("the same, over what it is for the ceiling (the kernel's share of it)", 1.1, grown_by_itself, at_most=True),
 )

@@ -11,7 +11,7 @@ from .aims import AIMS
 from .peers import HERE, PEER_PYTHON, WORK
 from .plots import bars, file_name, lines
 from .results import RESULTS, machine, parts, peer_versions, write_json
-from .subjects import FANOUTS, FEW, GROWTH, OURS, SUBJECTS, Row, Subject, echo_name
+from .subjects import CEILING, FANOUTS, FEW, GROWTH, OURS, SUBJECTS, Row, Subject, echo_name
 
 Results = Mapping[str, Mapping[str, Row]]
 FIGURES = ("per_s", "server_us", "p50_ms", "p99_ms", "p99_alone_ms", "readers", "closed_4101", "torn", "grown_mib",
@@ -27,10 +27,12 @@ peer: above 1, ringway is better. `server_us`: processor microseconds of the ser
 (echo: one in and one out), handshake, delivery or route, measured over the same time. `generator`: the share of its
 own core that the load generator used; near 100 % it was the limit, not the server. What it can do at most shows in the
 row of the ceiling, a C server that does nothing but echo. `load`: the machine's load average when a run began; the
-bench itself makes up to 2. All clients are the same program with the same schedule: each connection sends
-its next message when the answer has come. ringway has its whole session behind each connection, with a signed ticket
-that it verifies in the handshake; the others echo. Centrifugo is not among the peers: Go is here, but its module
-proxy answers 403, "This module version is not available", for every version of `centrifugo` and `centrifuge`."""
+bench itself makes up to 2. All clients are the same program with the same schedule: each connection sends its next
+message when an answer has come, and what comes together is answered together, in one write (`a write each`: not so;
+there the generator is the limit for whoever is as fast as it is, and `server_us` is what compares). ringway has its
+whole session behind each connection, with a signed ticket that it verifies in the handshake; the others echo.
+Centrifugo is not among the peers: Go is here, but its module proxy answers 403, "This module version is not
+available", for every version of `centrifugo` and of `centrifuge`."""
 
 
 class Report:
@@ -58,7 +60,7 @@ def markdown(results: Results, versions: Mapping[str, str]) -> str:
     where = ", ".join(f"{key} {value}" for key, value in machine().items())
     others = ", ".join(f"{key} {value}" for key, value in versions.items())
     text = ["# Results", "", INTRODUCTION, "", f"Machine: {where}.", "", f"Peers and programs: {others}.", "",
-            f"Compiled parts: {parts()}.", "", *aims(results), *growth(results), *fanouts(results)]
+            f"Compiled parts: {parts()}.", "", *aims(results), *generator(results), *growth(results), *fanouts(results)]
     for subject in SUBJECTS:
         if rows := results.get(subject.name):
             text += table(subject, rows)
@@ -123,6 +125,19 @@ def figure(column: str, row: Row) -> str:
     if value is None:
         return ""
     return f"{value:,.0f}" if column == "per_s" else f"{value:,g}"
+
+
+def generator(results: Results) -> list[str]:
+    """Whether the load generator was the limit: what it did against the ceiling, and its share of a core there."""
+    text = ["## The load generator", "", "What it did against the ceiling, a C server that only echoes, and the share "
+            "of its core that it used there and against ringway.", "",
+            "| subject | against the ceiling, per s | its share there | against ringway, per s | its share there |",
+            "|---|---|---|---|---|"]
+    rows = [(subject.name, ceiling, ours) for subject in SUBJECTS if (row := results.get(subject.name))
+            and "cpu" in (ceiling := row.get(CEILING, {})) and "cpu" in (ours := row.get(OURS, {}))]
+    text += [f"| {name} | {ceiling['per_s']:,.0f} | {ceiling['cpu']:.0%} | {ours['per_s']:,.0f} | {ours['cpu']:.0%} |"
+             for name, ceiling, ours in rows]
+    return [*text, ""] if rows else []
 
 
 def growth(results: Results) -> list[str]:

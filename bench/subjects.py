@@ -16,7 +16,8 @@ from .slow_readers import beside_slow_readers
 
 Row = dict[str, Any]
 OURS = "ringway"
-FEW = frozenset({OURS, "flask-sock", "picows+uvloop", "node ws", "ceiling (C, epoll)", "bare loop of sends"})
+CEILING = "ceiling (C, epoll)"
+FEW = frozenset({OURS, "flask-sock", "picows+uvloop", "node ws", CEILING, "bare loop of sends"})
 GROWTH = (100, 1_000, 10_000)
 FANOUTS = (1, 10, 100, 1_000, 5_000)
 HANDSHAKES_PER_S = 30_000  # more than any server does: so many tickets are made for a second of them
@@ -44,8 +45,10 @@ class Subject:
     together: bool = False
 
 
-def echo(connections: int, inflight: int, size: int, *, tls: bool = False) -> Callable[[Running, float], Row]:
-    options = ("--inflight", str(inflight), "--size", str(size), "--tls", str(int(tls)))
+def echo(
+    connections: int, inflight: int, size: int, *, tls: bool = False, cork: bool = True
+) -> Callable[[Running, float], Row]:
+    options = ("--inflight", str(inflight), "--size", str(size), "--tls", str(int(tls)), "--cork", str(int(cork)))
 
     def run(server: Running, seconds: float) -> Row:
         return load("echo", server, connections, seconds, *options)
@@ -100,6 +103,7 @@ def _echo(connections: int, inflight: int, size: int, *, others: int = 5, second
 SUBJECTS = (
     _echo(100, 1, 64, seconds=1.5),
     _echo(100, 10, 64, seconds=1.5),
+    Subject(echo_name(100, 10, 64) + ", a write each", "echo", echo(100, 10, 64, cork=False), others=0),
     _echo(1_000, 1, 64),
     Subject("handshakes", "echo", handshake, seconds=1.5),
     _echo(10_000, 1, 64, others=0),

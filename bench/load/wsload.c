@@ -16,6 +16,8 @@
  * --hello may be given twice: the first is sent after the first swallowed frame, the second after the second.
  * --paths2 names the file of request paths for --port2.
  * --watch names processes (pid,pid): `server_cpu_s` is the processor time that they used while it measured.
+ * The next messages of a connection whose answers came together leave in one write; --cork 0: each in a write of its
+ * own, which makes this generator the limit for servers that are as fast as it is.
  * What is in flight when a measurement ends is read before the connections are closed (at most 0.3 s).
  *
  * Traffic goes to loopback only: an address that does not start with 127. is refused.
@@ -48,7 +50,7 @@ struct conn {
     struct conn *peer;            /* relay: the other end of the pair */
     SSL *ssl;
     char *in, *out;               /* partial input; output that the socket did not take */
-    size_t in_len, in_cap, out_len;
+    size_t in_len, in_cap, out_len, out_cap;
     uint64_t sent_at[MAX_INFLIGHT];
     unsigned head, tail;
     const char *path;
@@ -56,15 +58,15 @@ struct conn {
 
 static struct {
     const char *mode, *host, *url_file, *url_file2, *uid_file, *path, *hello[2], *prefix, *suffix, *message, *watch, *steps;
-    int port, port2, connections, inflight, size, swallow, tls, rate;
+    int port, port2, connections, inflight, size, swallow, tls, rate, cork;
     double seconds, warmup;
 } opt = {.mode = "echo", .host = "127.0.0.1", .path = "/", .prefix = "", .suffix = "", .connections = 100,
-         .inflight = 1, .size = 64, .seconds = 5.0, .warmup = 0.5};
+         .inflight = 1, .size = 64, .cork = 1, .seconds = 5.0, .warmup = 0.5};
 
 struct path_list { char **items; int n, next; };
 static int ep, alive, ready, n_conns;
 static struct path_list paths, paths2, uids;
-static struct conn *conns;
+static struct conn *conns, *corked;         /* corked: what it sends leaves in one piece, when its input is dealt with */
 static SSL_CTX *tls_ctx;
 static char scratch[READ_SIZE];
 static unsigned char *message; static size_t message_len;       /* one framed, masked message */
@@ -165,16 +167,18 @@ static ssize_t raw_read(struct conn *c, void *data, size_t n) {
     if (why == SSL_ERROR_WANT_READ || why == SSL_ERROR_WANT_WRITE) { errno = EAGAIN; return -1; }
     return 0;
 }
+static void append(struct conn *c, const void *data, size_t n) {
+    if (c->out_len + n > c->out_cap) c->out = realloc(c->out, c->out_cap = (c->out_len + n) * 2);
+    memcpy(c->out + c->out_len, data, n);
+    c->out_len += n;
+}
 static void put(struct conn *c, const void *data, size_t n) {
     ssize_t done = 0;
-    if (!c->out_len) {
-        done = raw_write(c, data, n);
-        if (done < 0) { if (errno != EAGAIN) { failed++; drop(c); return; } done = 0; }
-    }
+    if (c == corked || c->out_len) { append(c, data, n); return; }
+    done = raw_write(c, data, n);
+    if (done < 0) { if (errno != EAGAIN) { failed++; drop(c); return; } done = 0; }
     if ((size_t)done == n) return;
-    c->out = realloc(c->out, c->out_len + n - done);
-    memcpy(c->out + c->out_len, (const char *)data + done, n - done);
-    c->out_len += n - done;
+    append(c, (const char *)data + done, n - done);
     interest(c, 1);
 }
 static void flush(struct conn *c) {
@@ -283,6 +287,15 @@ static void keep(struct conn *c, const char *rest, size_t n) {
     memcpy(c->in, rest, n);
     c->in_len = n;
 }
+static void uncork(int was_waiting) {         /* was_waiting: for the socket, which says when it takes more */
+    struct conn *c = corked;
+    corked = NULL;
+    if (was_waiting || c->phase == DEAD || !c->out_len) return;
+    ssize_t done = raw_write(c, c->out, c->out_len);
+    if (done < 0) { if (errno != EAGAIN) { failed++; drop(c); return; } done = 0; }
+    memmove(c->out, c->out + done, c->out_len -= done);
+    if (c->out_len) interest(c, 1);
+}
 static void readable(struct conn *c) {
     for (;;) {
         size_t had = c->in_len;
@@ -290,9 +303,11 @@ static void readable(struct conn *c) {
         ssize_t got = raw_read(c, scratch + had, READ_SIZE - had);
         if (got < 0 && errno == EAGAIN) return;
         if (got <= 0) { if (c->phase == RUNNING || c->phase == SWALLOWING) closed++; else failed++; drop(c); return; }
-        int fd = c->fd;
+        int fd = c->fd, was_waiting = c->out_len > 0;
         c->in_len = 0;
+        corked = opt.cork ? c : NULL;
         size_t n = had + got, used = consume(c, scratch, n);
+        if (corked) uncork(was_waiting);
         if (c->phase == DEAD || c->fd != fd || c->phase == CONNECTING) return;
         if (used < n) keep(c, scratch + used, n - used);
         if (!c->ssl) return;                       /* OpenSSL may hold more than the socket shows */
@@ -353,6 +368,7 @@ static void arguments(int argc, char **argv) {
         else if (!strcmp(k, "--hello")) opt.hello[opt.hello[0] != NULL] = v; else if (!strcmp(k, "--message")) opt.message = v;
         else if (!strcmp(k, "--port2")) opt.port2 = atoi(v); else if (!strcmp(k, "--paths2")) opt.url_file2 = v; else if (!strcmp(k, "--prefix")) opt.prefix = v;
         else if (!strcmp(k, "--suffix")) opt.suffix = v; else if (!strcmp(k, "--tls")) opt.tls = atoi(v);
+        else if (!strcmp(k, "--cork")) opt.cork = atoi(v);
         else if (!strcmp(k, "--watch")) opt.watch = v; else if (!strcmp(k, "--steps")) opt.steps = v;
         else if (!strcmp(k, "--rate")) opt.rate = atoi(v); else die("unknown option %s", k);
     }
@@ -406,7 +422,7 @@ int main(int argc, char **argv) {
     else if (opt.steps) { open_in_steps(); return 0; }
     else open_all(0, n_conns);
     if (!strcmp(opt.mode, "echo") || relaying) for (int i = 0; i < opt.connections; i++) for (int k = 0; k < opt.inflight; k++) send_message(&conns[i]);
-    if (!strcmp(opt.mode, "fanout")) start_round();
+    if (!strcmp(opt.mode, "fanout")) { turn_for(0.3); start_round(); }   /* a server may answer 101 before it adds one to its list */
     turn_for(opt.warmup);
     double cpu = cpu_s(), server_cpu = watched_s(); uint64_t start = now_us(), handshakes_before = handshakes;
     measuring = 1; turn_for(opt.seconds); measuring = running = 0;

@@ -28,7 +28,7 @@ def echo(ws):
         while True:
             data = ws.receive()
             for other in list(everybody) if data.startswith("fan:") else [ws]:
-                with contextlib.suppress(ConnectionClosed):  # one that has just gone
+                with contextlib.suppress(ConnectionClosed, OSError):  # one that has just gone
                     other.send(data)
     finally:
         everybody.discard(ws)

@@ -9,7 +9,7 @@ import pytest
 from bench.aims import AIMS
 from bench.report import Report, aims, markdown, ratio, table
 from bench.slow_readers import SIZE, echoed
-from bench.subjects import FANOUTS, GROWTH, SUBJECTS, Row, echo_name
+from bench.subjects import CEILING, FANOUTS, GROWTH, SUBJECTS, Row, echo_name
 
 ECHO = SUBJECTS[0]
 MEMORY = next(subject for subject in SUBJECTS if subject.kind == "idle")
@@ -18,7 +18,7 @@ ECHOED = b"\x81\x7e" + SIZE.to_bytes(2, "big") + b"x" * SIZE
 
 
 def test_every_aim_can_be_measured_by_a_subject() -> None:
-    everyone = ("ringway", "flask-sock", "picows+uvloop", "node ws", "bare loop of sends",
+    everyone = ("ringway", CEILING, "flask-sock", "picows+uvloop", "node ws", "bare loop of sends",
                 "the same Flask app on pywsgi")
     full: Row = {**ROW, "p99_alone_ms": 2.0, "kib_18000": 2.0, "core_percent": 1.0}
     results = {subject.name: dict.fromkeys(everyone, full) for subject in SUBJECTS}
@@ -62,6 +62,11 @@ def test_a_report_is_whole_after_each_subject_and_keeps_what_was_measured_before
     assert (tmp_path / "growth.svg").exists()
     Report(fresh=True, folder=tmp_path).add(ECHO, {"ringway": ROW})
     assert "connections grow" not in (tmp_path / "README.md").read_text()
+
+
+def test_the_generator_is_shown_not_to_be_the_limit() -> None:
+    text = markdown({ECHO.name: {"ringway": ROW, CEILING: {**ROW, "per_s": 3000.0, "cpu": 0.9}}}, {})
+    assert f"| {ECHO.name} | 3,000 | 90% | 1,000 | 50% |" in text
 
 
 def test_the_table_of_fan_outs_has_a_column_for_each_size() -> None:
