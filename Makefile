@@ -12,7 +12,7 @@ demo: .venv/.server
 	$(BIN)/ringway dev
 
 # Lint, types on the installed wheel, all tests. The last lines say on which ZooKeeper and Redis it ran.
-test: .venv/.dev
+test:
 	.ci/install-servers
 	$(MAKE) --no-print-directory lint
 	$(BIN)/pytest -n $(WORKERS)
@@ -44,10 +44,10 @@ clean:
 .venv/bin/python:
 	python=$$(.ci/find-python) && "$$python" -m venv .venv
 
-.venv/.server: .venv/bin/python pyproject.toml requirements.txt
+.venv/.server: .venv/bin/python pyproject.toml requirements.txt ws_server/_fast.c
 	$(BIN)/python -m pip install -q --disable-pip-version-check -r requirements.txt
 	touch $@
 
-.venv/.dev: .venv/bin/python pyproject.toml
+.venv/.dev: .venv/bin/python pyproject.toml ws_server/_fast.c
 	$(BIN)/python -m pip install -q --disable-pip-version-check -e '.[server,dev]'
 	touch $@ .venv/.server

@@ -12,6 +12,7 @@ from kazoo.client import KazooClient
 from kazoo.exceptions import NoNodeError
 from xdist.scheduler import LoadScopeScheduling
 
+from ringway.ws_server import fast
 from tests.harness import redises, zookeepers
 from tests.harness.leaks import Resources, leaked
 
@@ -24,9 +25,11 @@ def pytest_configure(config: pytest.Config) -> None:
     chosen = config.stash[CHOICES] = (zookeepers.choose(), redises.choose())
     if os.environ.get("CI", "").lower() not in ("", "0", "false"):
         real = [choice.real for choice in chosen]
-        unreal = [line for ok, line in zip(real, _lines(config), strict=True) if not ok]
+        unreal = [line for ok, line in zip(real, _servers(config), strict=True) if not ok]
         if unreal:
             pytest.exit(f"in CI the tests run on real servers only, not on: {'; '.join(unreal)}", returncode=4)
+        if fast.compiled is None and "RINGWAY_PURE_PYTHON" not in os.environ:
+            pytest.exit(f"in CI the hot path is tested compiled, too, and it was not built: {fast.WHY}", returncode=4)
 
 
 class ByFile(LoadScopeScheduling):  # type: ignore[misc]
@@ -60,6 +63,11 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
 
 
 def _lines(config: pytest.Config) -> list[str]:
+    hot = "compiled, and in Python" if fast.compiled is not None else f"in Python alone ({fast.WHY})"
+    return [*_servers(config), f"Hot path of the node in the tests: {hot}"]
+
+
+def _servers(config: pytest.Config) -> list[str]:
     zookeeper, redis = config.stash[CHOICES]
     return [f"ZooKeeper of the tests: {zookeeper.sentence}", f"Redis of the tests: {redis.sentence}"]
 

@@ -12,8 +12,6 @@ from ringway.ws_server.poller import CompiledPoller, EpollPoller, Poller, Watche
 
 _needs_compiled = pytest.mark.skipif(fast.compiled is None, reason=f"not compiled: {fast.WHY}")
 
-SENTENCE = f"in Python alone ({fast.WHY})" if fast.compiled is None else "both, compiled and in Python"
-
 MakePoller = Callable[[Any, Any], Poller]
 
 POLLERS = [

@@ -1,0 +1,60 @@
+"""What one input of the fuzzers does: any difference between two readers, or any exception, is a failure.
+
+Byte 0 says what it is: a stream of frames, cut at the place that byte 1 names, or an HTTP request head. Streams are
+read whole and cut, compiled and in Python, and by `websockets`.
+"""
+
+from __future__ import annotations
+
+from ringway.ws_server import fast, handshake, wire
+from ringway.ws_server.deflate import negotiate
+from tests.ws_server.test_wire_fuzz import agree, ours
+
+SEEDS = (
+    b"\x00\x03\x81\x85\x37\xfa\x21\x3d\x7f\x9f\x4d\x51\x58",
+    b"\x00\x05\x01\x81\x00\x00\x00\x00a\x80\x81\x00\x00\x00\x00b\x88\x82\x00\x00\x00\x00\x03\xe8",
+    b"\x00\x00\x82\xfe\x00\x80\x00\x00\x00\x00" + bytes(128),
+    b"\x00\x00\x82\xff\x00\x00\x00\x00\x00\x00\x01\x00\x00\x00\x00\x00" + bytes(256),
+    b"\x00\x07\x81\x82\x00\x00\x00\x00\xc3\xa4\x81\x81\x00\x00\x00\x00\xff",
+    b"\x01GET /ws?ticket=x HTTP/1.1\r\nHost: a\r\nUpgrade: websocket",
+)
+TAKES = (fast.compiled.take, wire.python_take) if fast.compiled else (wire.python_take,)
+
+
+def frames(data: bytes) -> None:
+    at, stream = data[0], data[1:]
+    pieces = [piece for piece in (stream[:at], stream[at:]) if piece]
+    seen = []
+    for wire.take in TAKES:
+        agree(pieces)
+        seen += [ours(pieces), ours([stream]), compressed(pieces)]
+    assert seen[:3] == seen[-3:]
+    assert seen[0] == seen[1]
+
+
+def compressed(pieces: list[bytes]) -> list[wire.Message]:
+    """The same on a connection that has agreed on permessage-deflate; must only not fail."""
+    reader = wire.Reader(1000, negotiate("permessage-deflate"))
+    messages: list[wire.Message] = []
+    for piece in pieces:
+        if not reader.ended:
+            messages += reader.feed(piece)
+    for kind, payload in messages:
+        assert len(payload) <= 1000
+        if kind == wire.CLOSE:
+            wire.parse_close(payload)
+    return messages
+
+
+def request(data: bytes) -> None:
+    parsed = handshake.parse_head(data)
+    refusal = parsed if isinstance(parsed, handshake.Refuse) else handshake.check(parsed)
+    if refusal is not None:
+        assert handshake.refuse_response(refusal).startswith(b"HTTP/1.1 ")
+    elif isinstance(parsed, handshake.Handshake):
+        assert b"\r\n\r\n" in handshake.accept_response(parsed, deflate=handshake.agree_deflate(parsed))
+
+
+def one_input(data: bytes) -> None:
+    if len(data) > 2:
+        (request if data[0] & 1 else frames)(data[1:])
