@@ -184,7 +184,8 @@ class AsyncClient(BaseClient[AsyncReceipt]):
 
     def _connect(self, action: Connect) -> None:
         connection = self._connections[action.stamp] = _Connection(action.stamp)
-        connection.task = self._spawn(self._run(connection, self._talk.url(action.url)))
+        within_s = max(self._open_timeout_s, action.within_s)
+        connection.task = self._spawn(self._run(connection, self._talk.url(action.url), within_s))
 
     def _adopt(self, stamp: int) -> None:
         self._live = connection = self._connections[stamp]
@@ -228,10 +229,10 @@ class AsyncClient(BaseClient[AsyncReceipt]):
 
     # A connection's life.
 
-    async def _run(self, connection: _Connection, url: str) -> None:
+    async def _run(self, connection: _Connection, url: str, within_s: float) -> None:
         code, reason = BROKEN, ""
         try:
-            ws = await self._open(connection, url)
+            ws = await self._open(connection, url, within_s)
             async for text in ws:
                 connection.liveness.heard(asyncio.get_running_loop().time())
                 for happening in self._hear(connection.stamp, text):
@@ -256,9 +257,9 @@ class AsyncClient(BaseClient[AsyncReceipt]):
                 self._spawn(connection.ws.close())
         self._over(connection, code, reason)
 
-    async def _open(self, connection: _Connection, url: str) -> ClientConnection:
+    async def _open(self, connection: _Connection, url: str, within_s: float) -> ClientConnection:
         """Until the welcome. Raises OSError, TimeoutError, WebSocketException; KeyError or ValueError for nonsense."""
-        async with asyncio.timeout(self._open_timeout_s):
+        async with asyncio.timeout(within_s):
             connection.ws = ws = await connect(
                 url, subprotocols=[Subprotocol(SUBPROTOCOL)], compression=None, ping_interval=None, open_timeout=None,
                 close_timeout=CLOSE_TIMEOUT_S, proxy=proxy(url.partition("?")[0]),

@@ -26,7 +26,7 @@ from ringway.core.errors import (
 from ringway.core.frames import Position
 from ringway.core.uids import validate_group, validate_uid
 
-from .conversation import Conversation, Happening, Message
+from .conversation import MOVING, Conversation, Happening, Message
 from .events import BROKEN, Action, Adopt, Close, Connect, Drop, Event, LookupFailed, Lost, Move, Resolve, Stop, Wait
 from .machine import MAX_HOPS, Machine, State, step
 from .positions import Gap, PositionStore
@@ -198,7 +198,8 @@ class BaseClient(Generic[R]):
         try:
             frame = orjson.loads(text)
             if frame["t"] == "move":
-                self._post(Move(stamp, frame["url"], frame["gen"], frame["epoch"]))
+                url, gen, epoch, ms = frame["url"], frame["gen"], frame["epoch"], int(frame.get("deadline_ms") or 0)
+                self._post(Move(stamp, url, gen, epoch, ms))
                 return ()
             with self._guard:
                 return self._talk.hear(frame)
@@ -232,8 +233,10 @@ class BaseClient(Generic[R]):
     def _do(self, action: Action) -> None:
         match action:
             case Resolve():
+                self._say_moving()
                 self._resolve(action)
             case Connect():
+                self._say_moving()
                 self._connect(action)
             case Wait():
                 self._wait(action)
@@ -243,6 +246,13 @@ class BaseClient(Generic[R]):
                 self._drop(action.stamp)
             case Stop(code, reason, message):
                 self._error = ClosedByServer(code, reason) if code >= 1000 else RouteRefused(code, reason, message)
+
+    def _say_moving(self) -> None:
+        """Have the node wait, if there is one that we are leaving."""
+        if self._machine.live:
+            with self._guard:
+                self._write([MOVING])
+            self._flush_writes()
 
     def _explain(self, event: Event) -> ClientError | None:
         """The error an event stands for, for people who watch the states."""

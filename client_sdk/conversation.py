@@ -23,6 +23,7 @@ from .positions import Gap, Positions, Verdict
 
 RETRYABLE = frozenset({"unavailable", "rate_limited"})  # error codes that the same frame may not meet later
 PING = '{"t":"ping"}'
+MOVING = '{"t":"moving"}'
 
 
 class Receipt(Protocol):

@@ -75,13 +75,14 @@ class Lost:
 
 @dataclass(frozen=True, slots=True)
 class Move:
-    """The node hands the session over to the one behind `url`."""
+    """The node hands the session over to the one behind `url`, and keeps this connection for `deadline_ms` at least."""
 
     on: ClassVar[str] = "move"
     stamp: int
     url: str
     gen: int
     epoch: int
+    deadline_ms: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,11 +109,12 @@ class Resolve:
 
 @dataclass(frozen=True, slots=True)
 class Connect:
-    """Open a WebSocket; add the inbox position to the URL."""
+    """Open a WebSocket; add the inbox position to the URL. It has `within_s` seconds, and as long as any other."""
 
     do: ClassVar[str] = "connect"
     stamp: int
     url: str
+    within_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -89,7 +89,8 @@ class Machine:
     """Everything the policy remembers.
 
     `live` and `attempt` are the stamps of the connection in use and of what is being tried, 0 for none; `step` is what
-    the attempt is at. `url` empty while waiting means: ask for a route when the wait is over.
+    the attempt is at. `url` empty while waiting means: ask for a route when the wait is over. `patience_s`: how long
+    the node keeps the connection in use while the next one is made.
     """
 
     lookups: int = 1
@@ -112,6 +113,7 @@ class Machine:
     hops: int = 0
     retried: bool = False
     opened_at: float = 0.0
+    patience_s: float = 0.0
 
     @property
     def state(self) -> State:
@@ -205,7 +207,8 @@ def _move(m: Machine, event: Move, now: float, random: Random) -> Step:
     if (event.gen, event.epoch) < (m.gen, m.epoch):  # a node behind the ring may not redirect anybody
         return m, ()
     old = (Drop(m.attempt),) if m.attempt else ()
-    m, actions = _connect(replace(_saw(m, event.gen, event.epoch), url=event.url, node=""))
+    m = replace(_saw(m, event.gen, event.epoch), url=event.url, node="", patience_s=event.deadline_ms / 1000)
+    m, actions = _connect(m)
     return m, (*old, *actions)
 
 
@@ -259,7 +262,8 @@ def _resolve(m: Machine, *, anew: bool = True) -> Step:
 
 def _connect(m: Machine) -> Step:
     m = _attempt(m, State.CONNECTING)
-    return m, (Connect(m.attempt, m.url),)
+    # With a connection in use there is nothing to gain by giving up early; without, the next node may do better.
+    return m, (Connect(m.attempt, m.url, m.patience_s if m.live else 0.0),)
 
 
 def _wait(m: Machine, delay_s: float) -> Step:

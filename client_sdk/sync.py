@@ -34,8 +34,8 @@ from .resolver import Resolver, Token, proxy, tls
 class _Connection:
     """One WebSocket and what waits to be written on it."""
 
-    def __init__(self, stamp: int, url: str) -> None:
-        self.stamp, self.url = stamp, url
+    def __init__(self, stamp: int, url: str, within_s: float) -> None:
+        self.stamp, self.url, self.within_s = stamp, url, within_s
         self.ws: ClientConnection | None = None
         self.outgoing: deque[str] = deque()
         self.inbox: dict[str, Any] = {}
@@ -220,7 +220,8 @@ class Client(BaseClient[Receipt]):
 
     def _connect(self, action: Connect) -> None:
         with self._guard:
-            connection = _Connection(action.stamp, self._talk.url(action.url))
+            within_s = max(self._open_timeout_s, action.within_s)
+            connection = _Connection(action.stamp, self._talk.url(action.url), within_s)
         self._connections[action.stamp] = connection
         self._thread(lambda: self._run(connection))
 
@@ -312,13 +313,13 @@ class Client(BaseClient[Receipt]):
         url = connection.url
         return connect(
             url, subprotocols=[Subprotocol(SUBPROTOCOL)], compression=None, ping_interval=None,
-            open_timeout=self._open_timeout_s, close_timeout=CLOSE_TIMEOUT_S,
+            open_timeout=connection.within_s, close_timeout=CLOSE_TIMEOUT_S,
             proxy=proxy(url.partition("?")[0]), ssl=(self._ssl or tls()) if url.startswith("wss:") else None,
         )
 
     def _welcome(self, connection: _Connection, ws: ClientConnection) -> None:
         """Until the welcome, and until the machine has heard of it."""
-        until = time.monotonic() + self._open_timeout_s
+        until = time.monotonic() + connection.within_s
         frame: dict[str, Any] = {}
         while frame.get("t") != "welcome":
             frame = orjson.loads(ws.recv(timeout=max(0.0, until - time.monotonic())))

@@ -22,6 +22,7 @@ CLIENT = {
     "leave": frames.Leave,
     "ack": frames.Ack,
     "ping": frames.Ping,
+    "moving": frames.Moving,
 }
 VERSION = Version(1, 2)
 INBOX = {"group": "g", "gen": "a", "seq": 1, "unread": 0, "recovered": False, "oldest": 1}

@@ -12,7 +12,7 @@ import orjson
 from ringway.core import frames
 from ringway.core.close_codes import CloseCode, reason_text
 from ringway.core.errors import InvalidFrame, Unavailable
-from ringway.core.frames import Ack, Join, Leave, Ping, Position, Publish, Send, parse_client_frame
+from ringway.core.frames import Ack, Join, Leave, Moving, Ping, Position, Publish, Send, parse_client_frame
 from ringway.core.pacing import TokenBucket
 from ringway.store.keys import inbox
 
@@ -43,7 +43,7 @@ class Dispatch:
         self.refused: Counter[str] = Counter()  # by error code
         self._carry_out: dict[type, Callable[[Session, Any], None]] = {
             Send: self._send, Publish: self._publish, Join: self._join, Leave: self._leave, Ack: self._ack,
-            Ping: self._ping,
+            Ping: self._ping, Moving: self._moving,
         }
 
     def on_text(self, session: Session, payload: bytes) -> None:
@@ -182,6 +182,9 @@ class Dispatch:
 
     def _ping(self, session: Session, _ping: Ping) -> None:
         session.send_frame(_PONG)
+
+    def _moving(self, session: Session, _moving: Moving) -> None:
+        session.going = True
 
     def _later(self, session: Session, work: Callable[..., object], *args: Any) -> None:
         """In the session's own greenlet, in order: it may block."""

@@ -11,6 +11,7 @@ import random
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator
+from typing import NamedTuple
 
 import gevent
 
@@ -34,8 +35,18 @@ STRAYS_S = 2.0  # how often the owners of users placed here for them are looked 
 MARK_S = 20.0
 SLICE = 1000  # users looked at before others have a turn of the loop
 TICKET_S = 30.0  # a move ticket is good for this long beyond the deadline
+DEADLINES = 3  # so many for a session that says during each that it is about to go; one for a session that is silent
 
 IsBack = Callable[[Member], bool]
+
+
+class _Deadline(NamedTuple):
+    """When a session that was told to move is looked at; `number` counts from 1."""
+
+    at: float
+    session: Session
+    anyway: bool
+    number: int
 
 
 class Mover:
@@ -49,7 +60,7 @@ class Mover:
         self._me, self._history, self._sessions = me, history, sessions
         self._gate, self._away, self._reader, self._plan = gate, away, reader, plan
         self._policy, self._deadline_s, self._spread_s, self._is_back = policy, deadline_s, spread_s, is_back
-        self._deadlines: deque[tuple[float, Session, bool]] = deque()
+        self._deadlines: deque[_Deadline] = deque()
         self._strays: dict[User, None] = {}
         self.draining = False
         self.without_ring = False  # draining, and no ring without this node will come: move to the heirs
@@ -146,9 +157,8 @@ class Mover:
             now = time.monotonic()
             for user, anyway in self._plan.due(now, self._sessions.count, draining=self.draining):
                 self._tell(user, now, anyway=anyway)
-            while self._deadlines and self._deadlines[0][0] <= now:
-                _, session, anyway = self._deadlines.popleft()
-                self._time_over(session, anyway=anyway)
+            while self._deadlines and self._deadlines[0].at <= now:
+                self._time_over(self._deadlines.popleft(), now)
 
     def sweep(self) -> None:
         """Find users that are misplaced although no change said so; until killed."""
@@ -202,9 +212,9 @@ class Mover:
             return
         for session in user.sessions:
             if not session.moving:
-                session.moving = True
+                session.moving, session.going = True, False
                 self._move(session, home, view)
-                self._deadlines.append((now + self._deadline_s, session, anyway))
+                self._deadlines.append(_Deadline(now + self._deadline_s, session, anyway, 1))
 
     def _move(self, session: Session, home: Member, view: RingView) -> None:
         reason = "softdown" if self.without_ring else "move"
@@ -214,14 +224,22 @@ class Mover:
         session.send_frame(encode_text(frames.move(url=url, version=view.version, deadline_ms=deadline_ms)))
         self.counts["told"] += 1
 
-    def _time_over(self, session: Session, *, anyway: bool) -> None:
-        session.moving = False
+    def _time_over(self, deadline: _Deadline, now: float) -> None:
+        session = deadline.session
         if session.conn.closed:
+            session.moving = False
             self.counts["went"] += 1
-            return
-        if self._home(session.user) is None and not anyway:
+        elif self._home(session.user) is None and not deadline.anyway:
+            session.moving = False
             self.counts["stayed"] += 1
-            return
+        elif session.going and deadline.number < DEADLINES:
+            session.going = False
+            self._deadlines.append(deadline._replace(at=now + self._deadline_s, number=deadline.number + 1))
+        else:
+            session.moving = False
+            self._close(session)
+
+    def _close(self, session: Session) -> None:
         self.counts["closed"] += 1
         view = self._history.current
         code = CloseCode.DRAINING if self.draining else CloseCode.MOVED

@@ -30,7 +30,7 @@ class Session:
     `sid` is public and names the session in logs; `roles` come from the ticket; `groups` is None until it joins one.
     """
 
-    __slots__ = ("bad_frames", "bucket", "conn", "data", "groups", "mailbox", "moving", "roles", "sid", "user")
+    __slots__ = ("bad_frames", "bucket", "conn", "data", "going", "groups", "mailbox", "moving", "roles", "sid", "user")
 
     def __init__(self, conn: Connection, user: User, sid: str, roles: tuple[str, ...]) -> None:
         self.conn = conn
@@ -42,7 +42,8 @@ class Session:
         self.bucket: Any = None
         self.data: Any = None
         self.bad_frames = 0
-        self.moving = False
+        self.moving = False  # told to move
+        self.going = False  # and it has said, since it was last looked at, that it is about to
 
     @property
     def uid(self) -> str:

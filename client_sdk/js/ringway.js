@@ -164,6 +164,7 @@ export function newMachine(lookups = 1) {
   return Object.freeze({
     lookups, step: "idle", stamp: 0, live: 0, attempt: 0, url: "", node: "", liveUrl: "", liveNode: "", resume: "",
     gen: 0, epoch: 0, avoid: "", lookup: 0, tried: 0, retryAfter: 0, failures: 0, hops: 0, retried: false, openedAt: 0,
+    patienceS: 0,
   });
 }
 
@@ -205,7 +206,8 @@ function resolve(m, anew = true) {
 
 function connect(m) {
   const next = attempt(m, "connecting");
-  return [next, [{ do: "connect", stamp: next.attempt, url: m.url }]];
+  // With a connection in use there is nothing to gain by giving up early; without, the next node may do better.
+  return [next, [{ do: "connect", stamp: next.attempt, url: m.url, within_s: m.live ? m.patienceS : 0 }]];
 }
 
 function wait(m, delayS) {
@@ -263,7 +265,8 @@ const RULES = {
   move(m, event) {
     if (event.gen < m.gen || (event.gen === m.gen && event.epoch < m.epoch)) return [m, []];
     const old = m.attempt ? [{ do: "drop", stamp: m.attempt }] : [];
-    const [next, actions] = connect(change(saw(m, event.gen, event.epoch), { url: event.url, node: "" }));
+    const patienceS = (event.deadline_ms ?? 0) / 1000;
+    const [next, actions] = connect(change(saw(m, event.gen, event.epoch), { url: event.url, node: "", patienceS }));
     return [next, [...old, ...actions]];
   },
 
@@ -933,8 +936,8 @@ export class Client {
 
   #do(action) {
     switch (action.do) {
-      case "resolve": this.#resolve(action); break;
-      case "connect": this.#connect(action); break;
+      case "resolve": this.#sayMoving(); this.#resolve(action); break;
+      case "connect": this.#sayMoving(); this.#connect(action); break;
       case "wait": this.#wait(action); break;
       case "adopt": this.#adopt(action.stamp); break;
       case "drop": this.#drop(action.stamp); break;
@@ -943,6 +946,11 @@ export class Client {
         this.#error = code >= 1000 ? new ClosedByServer(code, reason) : new RouteRefused(code, reason, message);
       }
     }
+  }
+
+  /** Have the node wait, if there is one that we are leaving. */
+  #sayMoving() {
+    if (this.#machine.live) this.#write(['{"t":"moving"}']);
   }
 
   #explain(event) {
@@ -1015,7 +1023,7 @@ export class Client {
     this.#pending.set(stamp, () => clearTimeout(timer));
   }
 
-  #connect({ stamp, url }) {
+  #connect({ stamp, url, within_s: withinS }) {
     const connection = { stamp, ws: null, inbox: {}, liveness: null, welcomed: false };
     connection.over = new Promise((over) => (connection.isOver = over));
     this.#connections.set(stamp, connection);
@@ -1025,7 +1033,8 @@ export class Client {
       setTimeout(() => this.#over(connection, BROKEN, String(error)), 0);
       return;
     }
-    connection.late = setTimeout(() => this.#giveUp(connection, "no welcome in time"), this.#options.openTimeoutS * 1000);
+    const openS = Math.max(this.#options.openTimeoutS, withinS);
+    connection.late = setTimeout(() => this.#giveUp(connection, "no welcome in time"), openS * 1000);
     connection.ws.onmessage = (event) => this.#heard(connection, event.data);
     connection.ws.onerror = (event) => (connection.why = event.message ?? "");
     connection.ws.onclose = (event) => this.#over(connection, event.code, event.reason || connection.why || "");
@@ -1062,8 +1071,8 @@ export class Client {
         return;
       }
       if (frame.t === "move") {
-        const { url, gen, epoch } = frame;
-        this.#feed({ on: "move", stamp: connection.stamp, url, gen, epoch });
+        const { url, gen, epoch, deadline_ms: ms = 0 } = frame;
+        this.#feed({ on: "move", stamp: connection.stamp, url, gen, epoch, deadline_ms: ms });
         return;
       }
       happenings = this.#talk.hear(frame);

@@ -211,9 +211,9 @@ class Ledger:
         """How many clients have no open connection."""
         return len(self._away)
 
-    def hops(self) -> dict[str, int]:
-        """How often each client has changed its node since these books were opened."""
-        return {uid: len(nodes) - 1 for uid, nodes in self._nodes.items()}
+    def paths(self) -> dict[str, tuple[str, ...]]:
+        """The nodes that each client has been on since these books were opened."""
+        return {uid: tuple(nodes) for uid, nodes in self._nodes.items()}
 
     def latencies_since(self, count: int) -> list[float]:
         """Seconds from send to delivery of all deliveries but the first `count`."""

@@ -82,8 +82,8 @@ class Sample:
 class Run:
     """What happened. `settled`: in the end all had its ok and its readers, and everybody was connected.
 
-    `hops`: how often each client changed its node; `share`: how often the ring gave it another owner meanwhile, of
-    those to whom it did (None: that cannot be told); `causes`: of outages.
+    `paths`: the nodes that each client was on; `share`: how often the ring gave it another owner meanwhile, of those to
+    whom it did (None: that cannot be told); `causes`: of outages.
     """
 
     seconds: float
@@ -91,9 +91,14 @@ class Run:
     strikes: list[Strike]
     samples: list[Sample]
     settled: bool
-    hops: dict[str, int] = field(default_factory=dict)
+    paths: dict[str, tuple[str, ...]] = field(default_factory=dict)
     share: dict[str, int] | None = None
     causes: Counter[str] = field(default_factory=Counter)
+
+    @property
+    def hops(self) -> dict[str, int]:
+        """How often each client changed its node."""
+        return {uid: len(path) - 1 for uid, path in self.paths.items()}
 
     @property
     def moved(self) -> set[str]:
@@ -113,7 +118,14 @@ class Run:
     def lines(self) -> list[str]:
         """The run for people."""
         causes = ", ".join(f"{cause} {n}" for cause, n in self.causes.most_common())
-        return [*self.verdict.lines(), self._moves(), *([f"outages because: {causes}"] if causes else [])]
+        detours = [f"  not for the ring: {' > '.join(path)} ({n})" for path, n in self.detours.most_common(5)]
+        return [*self.verdict.lines(), self._moves(), *detours, *([f"outages because: {causes}"] if causes else [])]
+
+    @property
+    def detours(self) -> Counter[tuple[str, ...]]:
+        """The ways of clients that moved more often than the ring had them do."""
+        share = self.share or {}
+        return Counter(path for uid, path in self.paths.items() if len(path) - 1 > share.get(uid, 0))
 
     def _moves(self) -> str:
         said = f"moved {len(self.moved)}, most moves of one {self.most_moves}"
@@ -214,7 +226,7 @@ async def run(
             task.cancel()
         await asyncio.wait([*beside, *strikes])
     watch.sample()
-    return Run(talked_s, traffic.verdict(), watch.strikes, watch.samples, settled, traffic.ledger.hops(),
+    return Run(talked_s, traffic.verdict(), watch.strikes, watch.samples, settled, traffic.ledger.paths(),
                _share(rings, traffic), traffic.ledger.causes.copy())
 
 

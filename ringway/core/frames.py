@@ -90,7 +90,12 @@ class Ping:
     """Asks for a `pong`: browsers cannot send WebSocket pings."""
 
 
-ClientFrame = Send | Join | Leave | Publish | Ack | Ping
+@dataclass(frozen=True, slots=True)
+class Moving:
+    """The client is making the connection that `move` asked for; the node is to keep this one meanwhile."""
+
+
+ClientFrame = Send | Join | Leave | Publish | Ack | Ping | Moving
 
 
 def parse_client_frame(text: str | bytes) -> ClientFrame:
@@ -168,8 +173,13 @@ def _ping(_raw: Mapping[str, Any]) -> Ping:
     return Ping()
 
 
+def _moving(_raw: Mapping[str, Any]) -> Moving:
+    return Moving()
+
+
 _PARSERS: dict[str, Callable[[Mapping[str, Any]], ClientFrame]] = {
     "send": _send, "join": _join, "leave": _leave, "publish": _publish, "ack": _ack, "ping": _ping,
+    "moving": _moving,
 }
 
 

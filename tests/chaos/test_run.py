@@ -41,14 +41,17 @@ def run_of(*, lost: bool = False, error: str | None = None) -> Run:
     books.opened("bob", 1.3)
     samples = [Sample(at, 1, 10, 20, 0, 3, 0.01) for at in (0.0, 0.5, 1.0)]
     strikes = [Strike("<kill>", 0.2, 0.4, error)]
-    return Run(1.0, books.verdict(2.0), strikes, samples, settled=not lost, hops={"bob": 1, "ann": 0}, share={"bob": 1})
+    paths = {"bob": ("n1", "n2"), "ann": ("n1",)}
+    return Run(1.0, books.verdict(2.0), strikes, samples, settled=not lost, paths=paths, share={"bob": 1})
 
 
 def test_a_run_says_whether_exactly_the_rings_share_moved() -> None:
     done = run_of()
     assert done.only_the_share_moved
     assert "moved 1, most moves of one 1, the ring's share 1 (moved without it 0, of it not moved 0)" in done.lines()
+    assert not done.detours
     done.share = {"ann": 1}
+    assert "  not for the ring: n1 > n2 (1)" in done.lines()
     assert not done.only_the_share_moved
     assert "moved 1, most moves of one 1, the ring's share 1 (moved without it 1, of it not moved 1)" in done.lines()
     done.share = None

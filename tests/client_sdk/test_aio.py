@@ -152,6 +152,20 @@ def test_a_move_makes_before_it_breaks(cluster: FakeCluster) -> None:
     run(work)
 
 
+def test_a_move_has_as_long_as_the_node_said_and_the_node_hears_that_it_is_under_way(cluster: FakeCluster) -> None:
+    async def work() -> None:
+        states: list[State] = []
+        async with connected(cluster, open_timeout_s=0.3, on_state=lambda state, _: states.append(state)) as alice:
+            await verb(cluster.greet, "n2", "late", 1.0)
+            await verb(cluster.move, "n2")
+            await until(lambda: alice.node == "n2")
+            assert states[-2:] == [State.MOVING, State.OPEN]
+            assert len(cluster.handshakes) == 2, "one attempt, although it took three times the usual time"
+            assert [frame["node"] for frame in cluster.heard if frame["t"] == "moving"] == ["n1"]
+
+    run(work)
+
+
 def test_a_move_that_fails_keeps_the_old_connection_and_asks_for_a_route(cluster: FakeCluster) -> None:
     async def work() -> None:
         async with connected(cluster) as alice:

@@ -123,6 +123,18 @@ def test_a_move_makes_before_it_breaks(cluster: FakeCluster) -> None:
         assert len(cluster.routes) == 1
 
 
+def test_a_move_has_as_long_as_the_node_said_and_the_node_hears_that_it_is_under_way(cluster: FakeCluster) -> None:
+    states: list[State] = []
+    options: dict[str, Any] = {"open_timeout_s": 0.3, "on_state": lambda state, _: states.append(state)}
+    with Client(cluster.urls, "alice", **options) as alice:
+        cluster.greet("n2", "late", 1.0)
+        cluster.move("n2")
+        wait_until(lambda: alice.node == "n2")
+        assert states[-2:] == [State.MOVING, State.OPEN]
+        assert len(cluster.handshakes) == 2
+        assert [frame["node"] for frame in cluster.heard if frame["t"] == "moving"] == ["n1"]
+
+
 def test_a_dead_node_is_avoided_and_the_client_is_back_in_time(cluster: FakeCluster) -> None:
     with Client(cluster.urls, "alice") as alice:
         started = time.monotonic()

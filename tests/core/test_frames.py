@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from ringway.core import frames
 from ringway.core.errors import InvalidFrame
-from ringway.core.frames import Ack, Join, Leave, Ping, Position, Publish, Send, parse_client_frame
+from ringway.core.frames import Ack, Join, Leave, Moving, Ping, Position, Publish, Send, parse_client_frame
 from ringway.core.members import Version
 
 
@@ -24,6 +24,7 @@ from ringway.core.members import Version
     ('{"t":"publish","id":"1","group":"g","body":"hi","new_field":1}', Publish("1", "g", "hi")),
     ('{"t":"ack","ch":"u:bob","gen":"x","seq":3}', Ack("u:bob", "x", 3)),
     ('{"t":"ping"}', Ping()),
+    ('{"t":"moving"}', Moving()),
 ])
 def test_good_frames(text: str, frame: object) -> None:
     assert parse_client_frame(text) == parse_client_frame(text.encode()) == frame

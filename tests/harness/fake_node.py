@@ -127,6 +127,9 @@ class FakeNode:
         self.cluster.handshakes.append({"node": self.name, **query})
         await self.thawed.wait()
         greeting = self.greetings.popleft() if self.greetings else self._check(query)
+        if greeting[0] == "late":
+            await asyncio.sleep(greeting[1])
+            greeting = self._check(query)
         if greeting[0] != "welcome":
             await self._greet(ws, greeting)
             return
@@ -151,7 +154,10 @@ class FakeNode:
         return ("close", 4303) if used else ("welcome",)
 
     async def _greet(self, ws: ServerConnection, greeting: tuple[Any, ...]) -> None:
-        """("close", code, w?), ("drop",) or ("silent",) for a node that opens the socket and says nothing."""
+        """("close", code, w?), ("drop",) or ("silent",) for a node that opens the socket and says nothing.
+
+        ("late", seconds) is a welcome after that time.
+        """
         if greeting[0] == "close":
             await ws.close(greeting[1], reason_text(*greeting[2:3]))
         elif greeting[0] == "drop":
@@ -182,6 +188,8 @@ class FakeNode:
         elif kind == "leave":
             session.groups.discard(frame["group"])
             await session.send(t="left", group=frame["group"])
+        elif kind == "moving":
+            return
         elif self.unavailable and not frame.get("volatile"):
             await session.send(t="error", id=frame["id"], code="unavailable", message="the log is away")
         elif frame.get("body") == "forbidden":

@@ -76,6 +76,18 @@ test("a move makes before it breaks", async () => {
   assert.equal(seen.routes.length, 1);
 });
 
+test("a move has as long as the node said, and the node hears that it is under way", async () => {
+  const states = [];
+  const alice = await connected("alice", { openTimeoutS: 0.3, onState: (state) => states.push(state) });
+  await cluster.call("greet", "n2", "late", 1);
+  await cluster.call("move", "n2");
+  await until(() => alice.node === "n2");
+  const seen = await cluster.seen();
+  assert.deepEqual(states.slice(-2), ["moving", "open"]);
+  assert.equal(seen.handshakes.length, 2);
+  assert.deepEqual(seen.heard.filter((frame) => frame.t === "moving").map((frame) => frame.node), ["n1"]);
+});
+
 test("a move that fails keeps the old connection and asks for a route", async () => {
   const alice = await connected("alice");
   await cluster.call("greet", "n2", "drop");

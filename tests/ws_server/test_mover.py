@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import time
 from collections.abc import Iterator
 from urllib.parse import parse_qs, urlsplit
 
@@ -17,11 +18,13 @@ from tests.harness import redises, zookeepers
 
 from .nodes import Client, Nodes, until
 
+DEADLINE_S = 1.5
+
 
 @pytest.fixture
 def own_nodes(zookeeper_server: zookeepers.Provider, redis_server: redises.Provider) -> Iterator[Nodes]:
     """Nodes of this test alone: n1 on the ring, moves with a short deadline."""
-    env = {"RINGWAY_MOVE_DEADLINE": "1.5"}
+    env = {"RINGWAY_MOVE_DEADLINE": f"{DEADLINE_S:g}"}
     with Nodes(zookeeper_server.address, redis_server.url, "n1", env=env) as running:
         yield running
 
@@ -127,6 +130,27 @@ def test_a_ring_that_changes_back_leaves_sessions_where_they_are(own_nodes: Node
     until(lambda: nodes.nodes["n1"].metric("moves_total", event="stayed") == 1, "its deadline")
     client.send(t="ping")
     assert client.read()["t"] == "pong"
+
+
+def test_a_session_that_says_it_is_about_to_go_has_three_deadlines(own_nodes: Nodes) -> None:
+    """One that takes long to make its next connection is not cut off; one that never makes it is, in the end."""
+    nodes = own_nodes
+    nodes.start("n2")
+    nodes.ring("n1", "n2")
+    uids = [nodes.uid_of("n2", f"going-{number}") for number in range(3)]
+    nodes.ring("n1")
+    silent, once, always = clients = [nodes.join(uid, "n1") for uid in uids]
+    nodes.ring("n1", "n2")
+    for client in clients:
+        client.wait("move")
+    told = time.monotonic()
+    ends = []
+    for client in clients:
+        for slow in (once, always) if client is silent else (always,):
+            slow.send(t="moving")
+        assert client.closed(10.0) == 4300
+        ends.append((time.monotonic() - told) / DEADLINE_S)
+    assert [round(end) for end in ends] == [1, 2, 3]
 
 
 def test_messages_find_the_user_on_the_previous_owner(own_nodes: Nodes) -> None:
