@@ -26,7 +26,7 @@ from .results import RESULTS, parts
 from .ringway_peer import RINGWAY, RINGWAY_PURE
 from .route_peers import LOOKUPS
 from .runner import Plan, Runner
-from .subjects import FEW, SUBJECTS, Subject
+from .subjects import FEW, SUBJECTS, Row, Subject
 
 OURS_TOO: tuple[Subjected, ...] = (RINGWAY_PURE,) if fast.compiled is not None else ()  # else it is RINGWAY itself
 ALL: tuple[Subjected, ...] = (RINGWAY, *OURS_TOO, *PEERS, *RELAYS, *LOOKUPS)
@@ -69,8 +69,16 @@ def main(
         for subject in chosen:
             rows = runner.measure(subject, taking_part(subject, names), rounds or subject.rounds)
             if report is not None:
-                report.add(subject, rows)
+                written(report, subject, rows)
     say("done")
+
+
+def written(report: Report, subject: Subject, rows: dict[str, Row]) -> None:
+    """Write what there is so far. Where that goes wrong the run goes on: the next subject writes all of it again."""
+    try:
+        report.add(subject, rows)
+    except Exception as error:  # noqa: BLE001 - a table or a plot must not cost the half hour that it came from
+        say(f"the results could not be written: {error!r}")
 
 
 if __name__ == "__main__":

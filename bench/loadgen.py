@@ -21,17 +21,17 @@ def command(mode: str, port: int, options: Sequence[str], core: int | None = LOA
 
 def load(
     mode: str, server: Running, connections: int, seconds: float, *options: str,
-    tickets: int | None = None, core: int | None = LOAD_CORE,
+    tickets: int | None = None, core: int | None = LOAD_CORE, watched: Sequence[int] | None = None,
 ) -> dict[str, Any]:
     """Run the generator to its end, on any core if None, after a warm-up.
 
-    `server_us` is the server's processor time for each thing counted. Raises RuntimeError with the generator's words
-    where it could not, or where the server closed connections during the run.
+    `server_us` is the server's (or the `watched` processes') processor time for each thing counted. Raises
+    RuntimeError with the generator's words where it could not, or where the server closed connections during the run.
     """
     server.allow(connections)
     words = [
         "--connections", str(connections), "--seconds", str(seconds), "--warmup", str(warmup(seconds)),
-        "--watch", ",".join(map(str, server.pids)), *options, *server.options(tickets or connections),
+        "--watch", ",".join(map(str, watched or server.pids)), *options, *server.options(tickets or connections),
     ]
     run = command(mode, server.port, words, core)
     done = subprocess.run(run, check=False, capture_output=True, text=True, timeout=seconds + PATIENCE_S)

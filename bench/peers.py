@@ -20,7 +20,8 @@ from .processes import SERVER_CORE, tree
 from .processes import pinned as pinned
 
 HERE = Path(__file__).parent
-WORK = HERE.parent / "var" / "bench"
+ROOT = HERE.parent
+WORK = ROOT / "var" / "bench"
 PEER_PYTHON = WORK / "venv" / "bin" / "python"
 PINGS_S = 25  # between pings, where the subject is what they cost
 # What a server is started for. One of "echo" and "handshake" is no other than one of "echo".

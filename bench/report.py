@@ -24,15 +24,15 @@ PLOTTED = frozenset({
 INTRODUCTION = """\
 Medians of interleaved rounds (`make bench`); a p99 is the median of the rounds' p99s. `ratio` is ringway over the
 peer: above 1, ringway is better. `server_us`: processor microseconds of the server's processes for each message
-(echo: one in and one out), handshake, delivery or route, measured over the same time. `generator`: the share of its
-own core that the load generator used; near 100 % it was the limit, not the server. What it can do at most shows in the
-row of the ceiling, a C server that does nothing but echo. `load`: the machine's load average when a run began; the
-bench itself makes up to 2. All clients are the same program with the same schedule: each connection sends its next
-message when an answer has come, and what comes together is answered together, in one write (`a write each`: not so;
-there the generator is the limit for whoever is as fast as it is, and `server_us` is what compares). ringway has its
-whole session behind each connection, with a signed ticket that it verifies in the handshake; the others echo.
-Centrifugo is not among the peers: Go is here, but its module proxy answers 403, "This module version is not
-available", for every version of `centrifugo` and of `centrifuge`."""
+(echo: one in and one out), handshake, delivery or route, measured over the same time; node to node, those of all that
+runs for it, Redis too. `generator`: the share of its own core that the load generator used; near 100 % it was the
+limit, not the server. What it can do at most shows in the row of the ceiling, a C server that does nothing but echo.
+`load`: the machine's load average when a run began; the bench itself makes up to 2. All clients are the same program
+with the same schedule: each connection sends its next message when an answer has come, and what comes together is
+answered together, in one write (`a write each`: not so; there the generator is the limit for whoever is as fast as it
+is, and `server_us` is what compares). ringway has its whole session behind each connection, with a signed ticket that
+it verifies in the handshake; the others echo. Centrifugo is not among the peers: Go is here, but its module proxy
+answers 403, "This module version is not available", for every version of `centrifugo` and of `centrifuge`."""
 
 
 class Report:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import statistics
+import subprocess
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -11,7 +12,7 @@ from contextlib import AbstractContextManager, ExitStack
 from typing import Any
 
 from .idle import pinged
-from .peers import Running, Subjected
+from .peers import ROOT, Running, Subjected
 from .processes import settle
 from .subjects import FEW, Row, Subject
 
@@ -136,7 +137,7 @@ class Runner:
             try:
                 rows[peer.name].append(self._once(subject, peer))
             except Exception as error:  # noqa: BLE001 - whatever stops one peer is a row, and never the end of the run
-                whys[peer.name].append(str(error).splitlines()[0] if str(error) else type(error).__name__)
+                whys[peer.name].append(why(error))
                 self._say(f"  {peer.name}: {whys[peer.name][-1]}")
                 self._servers.stop(peer, subject.kind)
                 return
@@ -156,8 +157,8 @@ class Runner:
         try:
             self._servers.get(peer, subject.kind)
         except Exception as error:  # noqa: BLE001 - as above
-            whys[peer.name] += [f"{error or type(error).__name__}"] * TRIES
-            self._say(f"  {peer.name}: {error}")
+            whys[peer.name] += [why(error)] * TRIES
+            self._say(f"  {peer.name}: {whys[peer.name][-1]}")
 
     def _once(self, subject: Subject, peer: Subjected) -> Row:
         seconds = self._seconds or subject.seconds
@@ -174,6 +175,14 @@ class Runner:
         if not subject.together:
             settle(server.pids)
         return {**row, "load": average}
+
+
+def why(error: Exception) -> str:
+    """One line of it for the table, without this machine's paths."""
+    if isinstance(error, subprocess.TimeoutExpired):
+        return f"no answer within {error.timeout:g} s"
+    text = str(error).strip() or type(error).__name__
+    return text.splitlines()[0].replace(f"{ROOT}/", "")
 
 
 def summary(rows: Sequence[Row], whys: Sequence[str]) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 from .idle import MEMORY_FIGURE, memory, pings
 from .loadgen import load
 from .peers import Running
-from .processes import cpu_s
+from .processes import cpu_s, tree
 from .route_peers import SECONDS as ROUTES_SECONDS
 from .route_peers import routes
 from .slow_readers import beside_slow_readers
@@ -63,12 +64,12 @@ def handshake(server: Running, seconds: float) -> Row:
 
 
 def relay(pairs: int, inflight: int) -> Callable[[Running, float], Row]:
-    """A message counts when the receiver has it. Servers, Redis and the generator share the machine's cores."""
+    """A message counts when the receiver has it. Servers, Redis and the generator share the machine's cores; what it
+    costs is the processor time of all that was started for it."""
 
     def run(server: Running, seconds: float) -> Row:
-        row = load("relay", server, pairs, seconds, "--inflight", str(inflight), core=None)
-        del row["server_us"]  # of the senders' server alone
-        return row
+        everything = tree(os.getpid())[1:]
+        return load("relay", server, pairs, seconds, "--inflight", str(inflight), core=None, watched=everything)
 
     return run
 

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import os
+import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
 import pytest
 
-from bench.peers import Running
-from bench.runner import Plan, Runner, round_s, summary, takes_part
+from bench.peers import ROOT, Running
+from bench.runner import Plan, Runner, round_s, summary, takes_part, why
 from bench.subjects import Row, Subject
 
 ECHO = Subject("echo", "echo", lambda _server, _seconds: {"per_s": 1.0}, seconds=0.01, takes_s=0.0)
@@ -113,6 +114,19 @@ def test_a_plan_keeps_time_for_three_rounds_of_what_comes_later() -> None:
     loose.begin(ECHO)
     assert not tight.has_time(ECHO)
     assert loose.has_time(ECHO)
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (RuntimeError("first line\nsecond"), "first line"),
+        (RuntimeError(f"no {ROOT}/var/bench/wsload"), "no var/bench/wsload"),
+        (KeyError(), "KeyError"),
+        (subprocess.TimeoutExpired([f"{ROOT}/wsload"], 60.0), "no answer within 60 s"),
+    ],
+)
+def test_a_reason_is_one_line_without_paths_of_this_machine(error: Exception, words: str) -> None:
+    assert why(error) == words
 
 
 def test_nothing_measured_says_so() -> None:
