@@ -15,7 +15,16 @@ from .connection import Connection, Handler, Stream
 from .detach import ENDPOINT, detach, handshake_of
 from .endpoint import Counters, Endpoint, Limits
 from .greeting import READ_BYTES, Greeting
-from .handshake import Accept, Handshake, Refuse, accept_response, agree_deflate, check, refuse_response
+from .handshake import (
+    Accept,
+    Handshake,
+    Refuse,
+    Requests,
+    accept_response,
+    agree_deflate,
+    check,
+    refuse_response,
+)
 from .listening import Listening
 from .tls import TlsContext, TlsFiles, TlsStream
 from .wire import encode_close
@@ -57,6 +66,7 @@ class Acceptor:
         self.endpoint = Endpoint(limits, counters)
         self.address: Any = listener.getsockname()
         self._listening = Listening(listener, self.endpoint, self._greet)
+        self.requests = Requests(self.endpoint.limits.origins)
         self._handler = handler
         self._path = path
         self._prefix = f"GET {path}".encode()

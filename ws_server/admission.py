@@ -17,7 +17,7 @@ softdown ticket           another             AWAY: stays until the owner is bac
 
 from __future__ import annotations
 
-from enum import Enum
+from enum import StrEnum
 from typing import NamedTuple
 
 from ringway.core.errors import NoActiveMember
@@ -26,7 +26,7 @@ from ringway.core.members import Member
 from ringway.core.tickets import Ticket
 
 
-class Verdict(Enum):
+class Verdict(StrEnum):
     """What the handshake does with a verified ticket."""
 
     ACCEPT = "accept"

@@ -106,7 +106,8 @@ class Gate:
     # The acceptor's and the connection's callbacks.
 
     def on_request(self, request: Handshake, /) -> Accept | Refuse:
-        return _SPOKEN if SUBPROTOCOL in request.subprotocols else _UNNAMED
+        asked = "sec-websocket-protocol" in request.headers
+        return _SPOKEN if asked and SUBPROTOCOL in request.subprotocols else _UNNAMED
 
     def on_open(self, connection: Connection, request: Handshake, /) -> None:
         try:
@@ -154,7 +155,7 @@ class Gate:
             self._close(connection, CloseCode.DRAINING, "draining")
             return
         admission = admit(arriving.ticket, self._history.current, me=self._place.id, refreshed=refreshed)
-        self.admitted[admission.verdict.value] += 1
+        self.admitted[admission.verdict] += 1
         if admission.verdict is Verdict.REFRESH:
             gevent.spawn(self._judge_refreshed, connection, arriving)
         elif admission.verdict is Verdict.REDIRECT:
@@ -225,7 +226,7 @@ class Gate:
             view = self._history.current
             version = view.version if view else _NO_RING
             reason = "softdown" if session.user.away is not None else "resume"  # its owner may still be down then
-            resume = self.ticket(session, self._place.id, reason, RESUME_TTL_S)
+            resume = self.ticket(session, self._place.id, reason, RESUME_TTL_S, jti=session.sid)
             session.send_frame(encode_text(frames.welcome(
                 sid=session.sid, uid=session.uid, node=self._place.id, version=version, resume=resume,
                 ping_s=self._place.ping_s, inbox=_inbox(page, asked),
@@ -239,12 +240,12 @@ class Gate:
 
         return say
 
-    def ticket(self, session: Session, node: str, reason: str, ttl_s: float) -> str:
-        """A ticket for this session's user, with the session's roles."""
+    def ticket(self, session: Session, node: str, reason: str, ttl_s: float, *, jti: str | None = None) -> str:
+        """A ticket for this session's user, with the session's roles. Args: jti: as in `tickets.issue`."""
         view = self._history.current
         return tickets.issue(
             self._place.keys, uid=session.uid, node=node, version=view.version if view else _NO_RING, now=time.time(),
-            ttl_s=ttl_s, roles=session.roles, reason=reason,
+            ttl_s=ttl_s, roles=session.roles, reason=reason, jti=jti,
         )
 
     # Out.

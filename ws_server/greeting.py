@@ -10,7 +10,7 @@ from collections.abc import Callable
 from socket import SHUT_WR
 from typing import TYPE_CHECKING
 
-from .handshake import HEAD_END, Handshake, Refuse, check, parse_head, refuse_response
+from .handshake import HEAD_END, Refuse, refuse_response
 from .poller import READ
 from .tls import TlsStream
 
@@ -146,18 +146,16 @@ class Greeting:
             self.refuse(TOO_LARGE)
         elif end >= 0:
             self._head = b""
-            self._answer(parse_head(head[:end], self.peer), head[end + len(HEAD_END) :])
+            self._answer(head[:end], head[end + len(HEAD_END) :])
         else:
             self._wait()
 
-    def _answer(self, request: Handshake | Refuse, early: bytes) -> None:
-        if isinstance(request, Handshake):
-            refusal = check(request, self._acceptor.endpoint.limits.origins)
-            if refusal is None:
-                self._acceptor.admit(self, request, early)
-                return
-            request = refusal
-        self.refuse(request)
+    def _answer(self, head: bytes, early: bytes) -> None:
+        request = self._acceptor.requests.read(head, self.peer)
+        if isinstance(request, Refuse):
+            self.refuse(request)
+        else:
+            self._acceptor.admit(self, request, early)
 
     def _linger(self) -> None:
         data = self.stream.recv(LINGER_BYTES)

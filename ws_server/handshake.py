@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import re
-from base64 import b64encode
 from binascii import Error as Base64Error
-from binascii import a2b_base64
+from binascii import a2b_base64, b2a_base64
 from dataclasses import dataclass, field
 from hashlib import sha1
 from http import HTTPStatus
@@ -20,6 +19,13 @@ _HEADER = re.compile(r"([!#$%&'*+\-.^_`|~0-9A-Za-z]+):[ \t]*([^\x00-\x08\x0a-\x1
 _SINGLE = frozenset({"host", "origin", "sec-websocket-key", "sec-websocket-version", "content-length"})
 _MAX_HEADERS = 100
 _MAX_FIELDS = 100
+_GET, _HTTP = b"GET /", b" HTTP/1.1"
+_VISIBLE = bytes(range(0x21, 0x7F))
+_KEY_FIELD, _KEY_SIZE = b"\r\nSec-WebSocket-Key: ", 24
+_KNOWN, _KNOWN_BYTES = 500, 2000  # kinds of headers that are remembered, and how long each may be
+_SWITCHING = (
+    b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: "
+)
 
 
 @dataclass(slots=True)
@@ -80,6 +86,47 @@ def parse_head(head: bytes, peer: str = "") -> Handshake | Refuse:
     return Handshake(path, parse_query(query), headers, peer, line[1], int(line[3]))
 
 
+class Requests:
+    """Reads upgrade requests: `parse_head`, then `check`.
+
+    Clients of one kind send the same headers but for the key, and what a crowd of them sends is read once: headers
+    that passed are remembered without their key. Whatever differs in a byte is read in full.
+    """
+
+    def __init__(self, origins: frozenset[str] | None = None) -> None:
+        """Args: origins: as in `check`."""
+        self._origins = origins
+        self._known: dict[bytes, dict[str, str]] = {}
+
+    def read(self, head: bytes, peer: str = "") -> Handshake | Refuse:
+        """The request, or the first rule that it breaks."""
+        at = head.find(b"\r\n")
+        key_at = head.find(_KEY_FIELD, at) + len(_KEY_FIELD)
+        key_end = key_at + _KEY_SIZE
+        kind = head[at:key_at] + head[key_end:]
+        known = self._known.get(kind)
+        if known is not None and head.startswith(_GET) and head.endswith(_HTTP, 0, at):
+            target, key = head[4 : at - len(_HTTP)], head[key_at:key_end]
+            if key_at >= len(_KEY_FIELD) and _is_key(key) and not target.translate(None, _VISIBLE):
+                path, _, query = target.decode().partition("?")
+                return Handshake(path, parse_query(query), {**known, "sec-websocket-key": key.decode()}, peer)
+        request = parse_head(head, peer)
+        if isinstance(request, Refuse):
+            return request
+        refusal = check(request, self._origins)
+        if refusal is not None:
+            return refusal
+        as_others_write_it = head[key_at:key_end] == request.headers["sec-websocket-key"].encode()
+        if as_others_write_it and len(kind) <= _KNOWN_BYTES:
+            self._remember(kind, request.headers)
+        return request
+
+    def _remember(self, kind: bytes, headers: dict[str, str]) -> None:
+        if len(self._known) >= _KNOWN:
+            self._known.clear()  # a crowd's headers are soon back
+        self._known[kind] = headers
+
+
 def parse_query(query: str) -> dict[str, str]:
     """The fields of a query string; text that is not UTF-8 gets replacement characters, as browsers do."""
     if not query:
@@ -122,18 +169,13 @@ def agree_deflate(request: Handshake) -> Deflate | None:
 
 def accept_response(request: Handshake, subprotocol: str | None = None, deflate: Deflate | None = None) -> bytes:
     """The 101 answer."""
-    digest = b64encode(sha1(request.headers["sec-websocket-key"].encode() + _GUID).digest()).decode()
-    lines = [
-        "HTTP/1.1 101 Switching Protocols",
-        "Upgrade: websocket",
-        "Connection: Upgrade",
-        f"Sec-WebSocket-Accept: {digest}",
-    ]
+    digest = sha1(request.headers["sec-websocket-key"].encode() + _GUID).digest()
+    response = _SWITCHING + b2a_base64(digest, newline=False)
     if subprotocol is not None:
-        lines.append(f"Sec-WebSocket-Protocol: {subprotocol}")
+        response += f"\r\nSec-WebSocket-Protocol: {subprotocol}".encode("latin-1")
     if deflate is not None:
-        lines.append(f"Sec-WebSocket-Extensions: {deflate.answer}")
-    return ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1")
+        response += f"\r\nSec-WebSocket-Extensions: {deflate.answer}".encode("latin-1")
+    return response + HEAD_END
 
 
 def refuse_response(refusal: Refuse) -> bytes:
@@ -164,7 +206,7 @@ def _tokens(value: str) -> list[str]:
     return [token for part in value.split(",") if (token := part.strip())]
 
 
-def _is_key(key: str) -> bool:
+def _is_key(key: str | bytes) -> bool:
     try:
         return len(key) == 24 and len(a2b_base64(key, strict_mode=True)) == 16
     except (Base64Error, ValueError):

@@ -43,7 +43,10 @@ class TimerWheel(Generic[T]):
     def add(self, item: T, due: float) -> int:
         """Make `item` due at `due`, in the seconds of `advance`."""
         token = max(ceil(due / self._tick_s), self._tick + 1)
-        self._slots.setdefault(token, {})[item] = None
+        slot = self._slots.get(token)
+        if slot is None:
+            slot = self._slots[token] = {}
+        slot[item] = None
         return token
 
     def remove(self, item: T, token: int) -> None:

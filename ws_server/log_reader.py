@@ -176,13 +176,18 @@ class LogReader:
 
     def _arrive(self, reads: list[_Read]) -> list[_Read]:
         """The reads that are left when those of sessions which have just opened are done."""
-        arriving = [(read, arrival) for read in reads if (arrival := read.arrival) is not None]
-        if not arriving:
-            return reads
-        found = self._log.arrive([arrival for _, arrival in arriving], PAGE)
-        for (read, _), (entries, groups) in zip(arriving, found, strict=True):
-            self._page(read, LogPage.of(entries, groups=groups))
-        return [read for read in reads if read.arrival is None]
+        arriving, arrivals, others = [], [], []
+        for read in reads:
+            arrival = read.arrival
+            if arrival is None:
+                others.append(read)
+            else:
+                arriving.append(read)
+                arrivals.append(arrival)
+        if arriving:
+            for read, (entries, groups) in zip(arriving, self._log.arrive(arrivals, PAGE), strict=True):
+                self._page(read, LogPage.of(entries, groups=groups))
+        return others
 
     def _with_cursors(self, reads: list[_Read]) -> list[_Read]:
         wanted = [(read.after.uid, read.channel.ch) for read in reads if isinstance(read.after, Unread)]

@@ -11,13 +11,18 @@ import re
 from collections.abc import Mapping
 from functools import lru_cache
 from hashlib import sha256
+from typing import TYPE_CHECKING
 
 from .errors import ConfigError
+
+if TYPE_CHECKING:
+    from hashlib import _Hash
 
 _KID = re.compile(r"[A-Za-z0-9_-]{1,16}")
 MIN_SECRET_BYTES = 16
 RULE = "must be kid:secret[,kid:secret...]; the first signs, all are accepted; kid 1 to 16 of A-Z a-z 0-9 _ -; " \
     f"secret at least {MIN_SECRET_BYTES} characters without a comma"
+_INNER, _OUTER = (bytes(byte ^ pad for byte in range(256)) for pad in (0x36, 0x5C))
 DEVELOPMENT_KEYS = "dev:ringway-development-key-known-to-everybody"
 
 
@@ -64,12 +69,16 @@ class KeyRing:
 
     def digest(self, purpose: str, kid: str, data: bytes) -> bytes:
         """HMAC-SHA256 of data. KeyError: unknown kid."""
-        state = self._begun(purpose, kid).copy()  # the key is hashed once, not with every message
-        state.update(data)
-        return state.digest()
+        inner, outer = self._begun(purpose, kid)  # the key is hashed once, not with every message
+        inner, outer = inner.copy(), outer.copy()
+        inner.update(data)
+        outer.update(inner.digest())
+        return outer.digest()
 
-    def _begin(self, purpose: str, kid: str) -> hmac.HMAC:
-        return hmac.new(self.derive(purpose, kid), digestmod=sha256)
+    def _begin(self, purpose: str, kid: str) -> tuple[_Hash, _Hash]:
+        """RFC 2104, section 4: what is the same for all messages under a key. hmac.HMAC would take twice as long."""
+        key = self.derive(purpose, kid).ljust(sha256().block_size, b"\0")
+        return sha256(key.translate(_INNER)), sha256(key.translate(_OUTER))
 
     def mac(self, purpose: str, kid: str, data: bytes) -> str:
         """HMAC-SHA256 of data, in hex. KeyError: unknown kid."""

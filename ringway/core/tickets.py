@@ -11,8 +11,7 @@ judge, so that there is one authority for what is refused, and why.
 from __future__ import annotations
 
 import hmac
-from base64 import urlsafe_b64decode
-from binascii import b2a_base64
+from binascii import a2b_base64, b2a_base64
 from collections.abc import Iterable
 from functools import lru_cache
 from secrets import token_bytes
@@ -30,7 +29,7 @@ RESUME_TTL_S = 3600
 REASONS = frozenset({"route", "softdown", "move", "resume"})
 _PURPOSE = "ticket"
 _REQUIRED = ["sub", "aud", "gen", "epoch", "exp", "jti", "reason"]
-_URLSAFE = bytes.maketrans(b"+/", b"-_")
+_URLSAFE, _STANDARD = bytes.maketrans(b"+/", b"-_"), bytes.maketrans(b"-_", b"+/")
 _CLAIMS = frozenset(_REQUIRED)
 # Time is checked here, against the caller's clock, so PyJWT must not look at its own.
 _OPTIONS: Any = {"verify_exp": False, "verify_aud": False, "verify_iat": False, "verify_nbf": False,
@@ -59,6 +58,7 @@ def issue(
     ttl_s: float = DEFAULT_TTL_S,
     roles: Iterable[str] = (),
     reason: str = "route",
+    jti: str | None = None,
 ) -> str:
     """A new ticket.
 
@@ -68,11 +68,12 @@ def issue(
         ttl_s: seconds it stays good.
         reason: route (the owner), softdown (the owner is unreachable), move (a node hands the session over),
             resume (the same node, after a broken connection).
+        jti: names this ticket among all of its node, for ever; random unless given.
     """
     kid = keys.active_kid
     claims = {
         "sub": uid, "aud": node, "gen": version.gen, "epoch": version.epoch,
-        "exp": int(now + ttl_s), "jti": token_bytes(12).hex(), "roles": tuple(roles), "reason": reason,
+        "exp": int(now + ttl_s), "jti": jti or token_bytes(12).hex(), "roles": tuple(roles), "reason": reason,
     }
     signed = f"{_header(kid)}.{_base64url(orjson.dumps(claims))}"
     return f"{signed}.{_signature(keys, kid, signed)}"
@@ -112,11 +113,15 @@ def _own_claims(ticket: str, keys: KeyRing) -> dict[str, Any] | None:
     """The claims of a well-formed ticket that `issue` signed with one of the keys; None for anything else."""
     signed, _, signature = ticket.rpartition(".")
     header, _, payload = signed.partition(".")
-    kid = next((kid for kid in keys.kids if header == _header(kid)), None)
-    if kid is None or not ticket.isascii() or not hmac.compare_digest(_signature(keys, kid, signed), signature):
+    for kid in keys.kids:
+        if header == _header(kid):
+            break
+    else:
+        return None
+    if not ticket.isascii() or not hmac.compare_digest(_signature(keys, kid, signed), signature):
         return None
     try:
-        claims = orjson.loads(urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))
+        claims = orjson.loads(a2b_base64(payload.encode().translate(_STANDARD) + b"=="))
     except ValueError:
         return None
     return claims if isinstance(claims, dict) and claims.keys() >= _CLAIMS else None
@@ -136,16 +141,22 @@ def _claims(ticket: str, keys: KeyRing) -> dict[str, Any]:
 
 def _ticket(claims: dict[str, Any]) -> Ticket:
     try:
-        roles = claims.get("roles", [])
-        version = Version(int(claims["gen"]), int(claims["epoch"]))
-        read = Ticket(claims["sub"], claims["aud"], version, float(claims["exp"]), claims["jti"], tuple(roles),
+        roles = tuple(claims.get("roles", ()))
+        version = _version(claims["gen"], claims["epoch"])
+        read = Ticket(claims["sub"], claims["aud"], version, float(claims["exp"]), claims["jti"], roles,
                       claims["reason"])
     except (TypeError, ValueError) as error:
         raise TicketMalformed(str(error)) from None
-    texts = (read.uid, read.node, read.jti, read.reason, *read.roles)
+    texts = (read.uid, read.node, read.jti, read.reason, *roles)
     if {str}.issuperset(map(type, texts)) and read.reason in REASONS:
         return read
     raise TicketMalformed("a claim has the wrong type or an unknown reason")
+
+
+@lru_cache(maxsize=64)
+def _version(gen: Any, epoch: Any) -> Version:
+    """One object for all tickets of a ring. Raises TypeError, ValueError."""
+    return Version(int(gen), int(epoch))
 
 
 class ReplayGuard:

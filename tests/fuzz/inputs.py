@@ -10,6 +10,7 @@ from ringway.ws_server import fast, handshake, wire
 from ringway.ws_server.deflate import negotiate
 from tests.ws_server.test_wire_fuzz import agree, ours
 
+REQUESTS = handshake.Requests()
 SEEDS = (
     b"\x00\x03\x81\x85\x37\xfa\x21\x3d\x7f\x9f\x4d\x51\x58",
     b"\x00\x05\x01\x81\x00\x00\x00\x00a\x80\x81\x00\x00\x00\x00b\x88\x82\x00\x00\x00\x00\x03\xe8",
@@ -49,6 +50,8 @@ def compressed(pieces: list[bytes]) -> list[wire.Message]:
 def request(data: bytes) -> None:
     parsed = handshake.parse_head(data)
     refusal = parsed if isinstance(parsed, handshake.Refuse) else handshake.check(parsed)
+    for _ in range(2):
+        assert REQUESTS.read(data) == (refusal or parsed)  # the second time its headers are known
     if refusal is not None:
         assert handshake.refuse_response(refusal).startswith(b"HTTP/1.1 ")
     elif isinstance(parsed, handshake.Handshake):

@@ -216,7 +216,8 @@ def ends(nodes: Nodes, uid: str) -> None:
 
 
 def resets(nodes: Nodes, uid: str) -> None:
-    client = Client(create_connection(urlsplit(nodes.nodes["n1"].url).netloc.split(":"), 5.0))
+    address = urlsplit(nodes.nodes["n1"].url)
+    client = Client(create_connection((address.hostname, address.port), 5.0))
     client.send(HEAD.format(path=f"/ws?ticket={nodes.ticket(uid)}", extra="").encode())
     while b"welcome" not in client.sock.recv(65536):
         pass

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import random
+
 import pytest
 
 from ringway.ws_server.handshake import (
     Handshake,
     Refuse,
+    Requests,
     accept_response,
     check,
     parse_head,
@@ -168,3 +171,60 @@ def test_the_origin_is_checked_when_origins_are_given(origin: str | None, allowe
 )
 def test_queries(query: str, fields: dict[str, str]) -> None:
     assert parse_query(query) == fields
+
+
+KEYS = ("dGhlIHNhbXBsZSBub25jZQ==", "AAAAAAAAAAAAAAAAAAAAAA==", "+/+/+/+/+/+/+/+/+/+/+w==")
+ORIGINS = frozenset({"https://here.example"})
+SPOILED = (
+    b"", b" ", b"\r\n", b"\r\n\r\n", b"\x00", b"\xff", b"=", b"GET ", b" HTTP/1.1", b"/", b"?a=b&", b"%41",
+    b"Upgrade: no\r\n", b"\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==", b"\r\nOrigin: https://there.example",
+    b"\r\nX: \xe4",
+)  # fmt: skip
+
+
+def in_full(request: bytes) -> Handshake | Refuse:
+    parsed = parse_head(request, "peer")
+    return parsed if isinstance(parsed, Refuse) else check(parsed, ORIGINS) or parsed
+
+
+def crowd() -> list[bytes]:
+    """Requests of a few clients, with keys and tickets of their own."""
+    kinds = [
+        head(), head(origin="https://here.example"), head(origin="https://there.example"), head(host=None),
+        head(sec_websocket_key=None, cookie="a=b", sec_websocket_protocol="ringway.v1"), head(x_long="x" * 3000),
+        head().replace(b"Sec-WebSocket-Key", b"sec-websocket-key"), head().replace(b"HTTP/1.1", b"HTTP/1.0"),
+        head(content_length="0"), head(sec_websocket_version="12"),
+    ]  # fmt: skip
+    return [
+        kind.replace(b"abc", b"ticket-%d" % number).replace(KEYS[0].encode(), key.encode())
+        for kind in kinds for number, key in enumerate(KEYS)
+    ]  # fmt: skip
+
+
+def test_headers_that_are_known_give_the_same_request_as_reading_them() -> None:
+    requests = Requests(ORIGINS)
+    for _ in range(2):
+        for request in crowd():
+            assert requests.read(request, "peer") == in_full(request)
+
+
+def test_spoiled_requests_get_the_same_answer_whatever_was_known_before() -> None:
+    chance = random.Random(7)
+    requests = Requests(ORIGINS)
+    good = crowd()
+    for request in good:
+        requests.read(request, "peer")
+    for _ in range(30_000):
+        request = chance.choice(good)
+        start = chance.randrange(len(request))
+        spoiled = request[:start] + chance.choice(SPOILED) + request[start + chance.choice((0, 0, 1, 2, 24)) :]
+        assert requests.read(spoiled, "peer") == in_full(spoiled), spoiled
+
+
+def test_what_is_known_of_headers_stays_small() -> None:
+    requests = Requests()
+    for number in range(2000):
+        assert isinstance(requests.read(head(cookie=f"user={number}")), Handshake)
+    assert isinstance(requests.read(head(cookie="x" * 5000)), Handshake)
+    assert 0 < len(requests._known) <= 500
+    assert max(map(len, requests._known)) <= 2000
