@@ -13,6 +13,7 @@ from ringway.core.history import Change, RingHistory
 from ringway.core.members import Member, NodeRecord, State
 from ringway.store.client import connect
 from ringway.store.keys import Keys
+from ringway.store.line import Line
 from ringway.store.log import MessageLog
 from ringway.store.memberships import Memberships
 from ringway.store.presence import Presence
@@ -85,7 +86,8 @@ class Parts(ABC):
         self.registration = NodeRegistration(self.zk, record, on_duplicate=lambda _: self.stop())
 
     def _build_messages(self) -> None:
-        messages = MessageLog(self.redis, self.keys, cap=self.config.log_cap, ttl_s=self.config.log_ttl)
+        line = Line.to(self.redis)
+        messages = MessageLog(self.redis, self.keys, cap=self.config.log_cap, ttl_s=self.config.log_ttl, line=line)
         self.sessions = Sessions(self.history.hashing.key)
         self.batcher = Batcher(messages, self.redis, self.keys, self.link)
         self.reader = LogReader(messages, self.redis, self.keys, self.link)
@@ -106,7 +108,8 @@ class Parts(ABC):
         presence = Presence(self.redis, self.keys, self.id, self.boot_id)
         self.here = Here(presence, self.sessions, self.hooks, self.link)
         self.gate = Gate(
-            Place(self.id, self.url, config.common.keys, config.ping), self.history, self.sessions, self.dispatch,
+            Place(self.id, self.url, config.common.keys, config.ping, config.rate_limit), self.history, self.sessions,
+            self.dispatch,
             self.reader, self.groups, self.hooks, refresh=self.rings.refresh, single=config.single_session,
             on_first=self.here.came, on_last=self.here.went,
         )  # fmt: skip

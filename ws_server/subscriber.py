@@ -14,6 +14,7 @@ from typing import Any
 
 import gevent
 from redis import RedisCluster
+from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from ringway.core.backoff import full_jitter
 from ringway.core.errors import Unavailable
@@ -110,12 +111,14 @@ class Subscriber:
         heard = time.monotonic()
         taken = 0
         while True:
-            if not conn.can_read(timeout=QUIET_S):
+            try:
+                message = conn.read_response(disconnect_on_error=False)
+            except RedisTimeoutError:
                 if time.monotonic() - heard > SILENT_S:
-                    raise Unavailable("Redis", f"no word on the subscription for {SILENT_S:g} s")
+                    raise Unavailable("Redis", f"no word on the subscription for {SILENT_S:g} s") from None
                 conn.send_command("PING", check_health=False)
                 continue
-            self._take(conn.read_response(disconnect_on_error=False))
+            self._take(message)
             heard = time.monotonic()
             taken += 1
             if taken % SLICE == 0:
@@ -128,7 +131,8 @@ class Subscriber:
             pool = self._client.get_redis_connection(node).connection_pool
         else:
             pool = self._client.connection_pool
-        conn = pool.connection_class(**pool.connection_kwargs)  # its own: the pool must not wait for it
+        # Its own: the pool must not wait for it. A read that times out says that it was quiet for so long.
+        conn = pool.connection_class(**{**pool.connection_kwargs, "socket_timeout": QUIET_S})
         conn.connect()
         return conn
 

@@ -23,6 +23,7 @@ from .arrivals import READ_BYTES, USERS, Arrival, arrive_calls
 from .client import Client, redis_errors
 from .histories import Histories
 from .keys import Keys
+from .line import Line
 from .retained import Append as Append
 from .retained import Kept
 from .scripts import Call, run_many, script
@@ -90,15 +91,16 @@ class MessageLog:
         ttl_s: seconds after the last message until a channel's messages go.
         dedup_s: seconds, at least, for which a message id is remembered.
         grace_s: seconds after a restart of Redis in which what it lost may be appended again.
+        line: a connection for appends alone; the caller closes it.
         clock: monotonic seconds.
     """
 
     def __init__(
         self, client: Client, keys: Keys, *, cap: int = 1000, ttl_s: int = 7 * DAY_S, dedup_s: int = 3600,
-        grace_s: float = GRACE_S, clock: Callable[[], float] = time.monotonic,
+        grace_s: float = GRACE_S, line: Line | None = None, clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.client, self.keys = client, keys
-        self._clock = clock
+        self._clock, self._line = clock, line
         meta_ttl_s = max(META_TTL_S, 2 * ttl_s)
         reading = {"META_TTL": meta_ttl_s, "GRACE_MS": int(grace_s * 1000)}
         self._append_script = script("open.lua", "append.lua", CAP=cap, TTL=ttl_s, META_TTL=meta_ttl_s, DEDUP=dedup_s)
@@ -231,7 +233,7 @@ class MessageLog:
         """One pipeline. Fills in results; returns the places where Redis was not the one we took it for."""
         calls = [self._append_call(appends[i], links[i]) for i in todo]
         refused = []
-        for i, call, reply in zip(todo, calls, run_many(self.client, calls), strict=True):
+        for i, call, reply in zip(todo, calls, run_many(self.client, calls, line=self._line), strict=True):
             error = reply if isinstance(reply, Unavailable) else self._settle(call, reply)
             if error is not None:
                 results[i] = error

@@ -17,6 +17,7 @@ from redis.exceptions import NoScriptError, ResponseError
 from ringway.core.errors import Unavailable
 
 from .client import REDIS_ERRORS, Client, redis_errors, unavailable
+from .line import Command, Line
 
 Arg = str | bytes | int
 
@@ -54,17 +55,20 @@ def run(client: Client, call: Call) -> Any:
     return reply
 
 
-def run_many(client: Client, calls: Sequence[Call], *, ordered: bool = True) -> list[Any]:
+def run_many(
+    client: Client, calls: Sequence[Call], *, ordered: bool = True, line: Line | None = None
+) -> list[Any]:
     """The replies, in order, of one pipeline. What failed is an Unavailable in its place; nothing is raised.
 
     Args:
         ordered: whether a later call must not run before an earlier one. Otherwise the text is left out at first.
+        line: to be used instead of the client's connections, if it is free.
     """
     try:
-        replies = _pipeline(client, calls, text_first=ordered and len(calls) > 1)
+        replies = _pipeline(client, line, calls, text_first=ordered and len(calls) > 1)
         unknown = [i for i, reply in enumerate(replies) if isinstance(reply, NoScriptError)]
         if unknown:
-            again = _pipeline(client, [calls[i] for i in unknown], text_first=True)
+            again = _pipeline(client, line, [calls[i] for i in unknown], text_first=True)
             for i, reply in zip(unknown, again, strict=True):
                 replies[i] = reply
     except Unavailable as error:
@@ -72,28 +76,36 @@ def run_many(client: Client, calls: Sequence[Call], *, ordered: bool = True) -> 
     return [unavailable(reply) if isinstance(reply, REDIS_ERRORS) else reply for reply in replies]
 
 
-def _pipeline(client: Client, calls: Sequence[Call], *, text_first: bool) -> list[Any]:
-    if len(calls) == 1:
-        return [_single(client, calls[0], text=text_first)]
-    carried: set[tuple[str, str]] = set()
-    with redis_errors(), client.pipeline(transaction=False) as pipe:
-        for call in calls:
-            place = (call.home, call.script.sha)
-            if text_first and place not in carried:
-                carried.add(place)
-                pipe.execute_command("EVAL", call.script.text, len(call.keys), *call.keys, *call.args)
-            else:
-                pipe.execute_command("EVALSHA", call.script.sha, len(call.keys), *call.keys, *call.args)
-        replies: list[Any] = pipe.execute(raise_on_error=False)
+def _pipeline(client: Client, line: Line | None, calls: Sequence[Call], *, text_first: bool) -> list[Any]:
+    commands = _commands(calls, text_first=text_first)
+    with redis_errors():
+        if line is not None and (replies := line.call(commands)) is not None:
+            return replies
+        if len(commands) == 1:
+            return [_single(client, commands[0])]
+        with client.pipeline(transaction=False) as pipe:
+            for command in commands:
+                pipe.execute_command(*command)
+            replies = pipe.execute(raise_on_error=False)
     return replies
 
 
-def _single(client: Client, call: Call, *, text: bool) -> Any:
+def _commands(calls: Sequence[Call], *, text_first: bool) -> list[Command]:
+    carried: set[tuple[str, str]] = set()
+    commands: list[Command] = []
+    for script, keys, args, home in calls:
+        if text_first and (home, script.sha) not in carried:
+            carried.add((home, script.sha))
+            commands.append(("EVAL", script.text, len(keys), *keys, *args))
+        else:
+            commands.append(("EVALSHA", script.sha, len(keys), *keys, *args))
+    return commands
+
+
+def _single(client: Client, command: Command) -> Any:
     """What a pipeline of one would give, without the pipeline: it matters to whoever waits for one message."""
-    verb, script = ("EVAL", call.script.text) if text else ("EVALSHA", call.script.sha)
     execute: Any = client.execute_command
-    with redis_errors():
-        try:
-            return execute(verb, script, len(call.keys), *call.keys, *call.args)
-        except ResponseError as error:
-            return error
+    try:
+        return execute(*command)
+    except ResponseError as error:
+        return error
