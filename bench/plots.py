@@ -53,13 +53,18 @@ def lines(
     if not series:
         return
     pyplot = _pyplot()
+    from matplotlib import ticker
+
     figure, axes = pyplot.subplots(figsize=(7, 3.6), layout="constrained")
     for number, (peer, values) in enumerate(series.items()):
         colour = OURS_COLOUR if peer == OURS else OTHER_COLOURS[number % len(OTHER_COLOURS)]
         axes.plot(list(values), list(values.values()), "o-", label=peer, color=colour,
                   linewidth=2.5 if peer == OURS else 1.2)
-    axes.set_xscale("log")
-    axes.set_yscale("log")
+    for scale, axis in ((axes.set_xscale, axes.xaxis), (axes.set_yscale, axes.yaxis)):
+        scale("log")
+        axis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5)))
+        axis.set_major_formatter(ticker.FuncFormatter(lambda number, _at: f"{number:,g}"))
+        axis.set_minor_formatter(ticker.NullFormatter())
     axes.set_title(title, loc="left", fontsize=10)
     axes.set_xlabel(x)
     axes.set_ylabel(y)
