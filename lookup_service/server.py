@@ -25,7 +25,7 @@ from multiprocessing.connection import Connection
 from typing import Any
 from urllib.parse import urlsplit
 
-from granian.constants import HTTPModes, Interfaces
+from granian.constants import HTTPModes, Interfaces, SSLProtocols
 from granian.log import LogLevels
 from granian.server.mp import MPServer
 
@@ -95,6 +95,7 @@ class LookupServer(MPServer):
             log_level=LogLevels.error,
             ssl_cert=config.tls_cert,
             ssl_key=config.tls_key,
+            ssl_protocol_min=SSLProtocols.tls12,  # as at the nodes
         )
         self._config = config
         self._end, self._goodbye = Pipe(duplex=False)

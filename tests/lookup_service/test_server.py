@@ -308,12 +308,37 @@ def test_a_burst_gets_slots_and_no_node_more_than_its_share(cluster: Cluster) ->
     assert len({a.headers["Retry-After"] for a in refused}) > 1  # jitter
 
 
-def test_https(cluster: Cluster, tmp_path: Path) -> None:
-    cert, key = tmp_path / "cert.pem", tmp_path / "key.pem"
+def certify(cert: Path, key: Path) -> None:
+    """A new certificate, signed by itself."""
     make = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=localhost",
             "-addext", "subjectAltName=IP:127.0.0.1", "-keyout", str(key), "-out", str(cert)]  # fmt: skip
     subprocess.run(make, check=True, capture_output=True)
+
+
+def test_https(cluster: Cluster, tmp_path: Path) -> None:
+    cert, key = tmp_path / "cert.pem", tmp_path / "key.pem"
+    certify(cert, key)
     lookup = cluster.lookup(RINGWAY_TLS_CERT=str(cert), RINGWAY_TLS_KEY=str(key))
     assert lookup.url.startswith("https://")
     context = ssl.create_default_context(cafile=str(cert))
     assert httpx.get(f"{lookup.url}/livez", verify=context).json() == {"ok": True}
+
+
+def routed(lookup: Lookup, trust: ssl.SSLContext) -> bool:
+    """Whether both workers, which the kernel picks from, give routes."""
+    answers = [httpx.get(f"{lookup.url}/route", params={"uid": "a"}, verify=trust) for _ in range(8)]
+    return all(answer.status_code == 200 for answer in answers)
+
+
+def test_sighup_replaces_the_workers_and_so_the_certificate(cluster: Cluster, tmp_path: Path) -> None:
+    cert, key = tmp_path / "cert.pem", tmp_path / "key.pem"
+    certify(cert, key)
+    lookup = cluster.lookup(RINGWAY_TLS_CERT=str(cert), RINGWAY_TLS_KEY=str(key), RINGWAY_WORKERS="2")
+    cluster.node("n1")
+    eventually(lambda: routed(lookup, ssl.create_default_context(cafile=str(cert))))
+    before = {worker.pid for worker in workers(lookup)}
+    certify(cert, key)
+    lookup.child.send(signal.SIGHUP)
+    renewed = ssl.create_default_context(cafile=str(cert))
+    eventually(lambda: not before & {worker.pid for worker in workers(lookup) if worker.status() != "zombie"}, 20.0)
+    eventually(lambda: routed(lookup, renewed))
