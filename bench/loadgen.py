@@ -40,7 +40,9 @@ def load(
     result: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
     if result["closed"]:
         raise RuntimeError(f"{result['closed']} connections ended during the run")
-    if result["failed"] > result["count"] / 100 or not result["count"]:
+    if not result["count"]:
+        raise RuntimeError(f"nothing was done within {seconds:g} s; {last_line(done.stderr)}".removesuffix("; "))
+    if result["failed"] > result["count"] / 100:
         raise RuntimeError(f"{result['count']} done, {result['failed']} failed; {last_line(done.stderr)}")
     result["server_us"] = round(result["server_cpu_s"] / result["count"] * 1e6, 2)
     return result

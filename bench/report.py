@@ -40,6 +40,7 @@ class Report:
 
     def __init__(self, *, fresh: bool, folder: Path = RESULTS) -> None:
         self._folder, path = folder, folder / "peers.json"
+        self._stale_plots = sorted(folder.glob("*.svg")) if fresh else []
         self._results: dict[str, Mapping[str, Row]] = {}
         if not fresh and path.exists():
             self._results = json.loads(path.read_text())["rows"]
@@ -48,6 +49,8 @@ class Report:
 
     def add(self, subject: Subject, rows: Mapping[str, Row]) -> None:
         self._results[subject.name] = rows
+        while self._stale_plots:
+            self._stale_plots.pop().unlink(missing_ok=True)
         write_json("peers", self._results, folder=self._folder, peers=self._versions, parts=parts())
         (self._folder / "README.md").write_text(markdown(self._results, self._versions))
         if subject.name in PLOTTED:

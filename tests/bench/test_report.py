@@ -60,8 +60,10 @@ def test_a_report_is_whole_after_each_subject_and_keeps_what_was_measured_before
     text = (tmp_path / "README.md").read_text()
     assert "| ringway | 10.00 | 10.00 | 10.00 | 1.00 |" in text
     assert (tmp_path / "growth.svg").exists()
+    (tmp_path / "of-an-older-run.svg").touch()
     Report(fresh=True, folder=tmp_path).add(ECHO, {"ringway": ROW})
     assert "connections grow" not in (tmp_path / "README.md").read_text()
+    assert not (tmp_path / "of-an-older-run.svg").exists()
 
 
 def test_the_generator_is_shown_not_to_be_the_limit() -> None:
