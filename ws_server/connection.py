@@ -110,7 +110,7 @@ class Connection(fast.Line):
         self, sock: Stream, endpoint: Endpoint, handler: Handler, peer: str, *, deflate: Deflate | None = None
     ) -> None:
         self._sock = sock
-        self._plain = endpoint.limits.message_bytes if isinstance(sock, RawSocket) else -1
+        self._plain = endpoint.limits.message_bytes if fast.compiled and isinstance(sock, RawSocket) else -1
         self.plain_limit = self._plain
         self.descriptor = sock.fileno()
         self.unsent = None
@@ -254,7 +254,8 @@ class Connection(fast.Line):
             self._await_close(rest or b"")
             return
         if rest is not None:
-            messages += self._feed(reader, rest)
+            messages += reader.feed(rest)
+            self._plan(reader)
         self._deliver(reader, messages)
         if self._outbox is not None or self.ending is not None:
             self._flush()
@@ -282,13 +283,15 @@ class Connection(fast.Line):
             self._await_close(data)
             return
         self._endpoint.counters.bytes_in += len(data)
-        self._deliver(reader, self._feed(reader, data))
+        messages = reader.feed(data)
+        if self._plain >= 0:
+            self._plan(reader)
+        self._deliver(reader, messages)
         self._flush()
 
-    def _feed(self, reader: Reader, data: bytes) -> list[Message]:
-        messages = reader.feed(data)
+    def _plan(self, reader: Reader) -> None:
+        """What is begun is for the reader to go on with; else the poller may read messages by itself."""
         self.plain_limit = -1 if reader.mid_message else self._plain
-        return messages
 
     def _deliver(self, reader: Reader, messages: list[Message]) -> None:
         batch: list[bytes] = []
@@ -340,7 +343,8 @@ class Connection(fast.Line):
     def _await_close(self, data: bytes) -> None:
         """After our close frame: only the peer's is of interest."""
         if self._reader is not None:
-            self._feed(self._reader, data)
+            self._reader.feed(data)
+            self._plan(self._reader)
             if self._reader.ended:
                 self._on_reader_ended(self._reader)
                 self._finish_when_drained()

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import sys
+from collections.abc import Iterable
 from typing import Any, Protocol
 
 from gevent.monkey import get_original
@@ -92,21 +93,22 @@ class EpollPoller:
         return self._owners[descriptor] if 0 <= descriptor < len(self._owners) else None
 
     def _on_ready(self) -> None:
-        for descriptor, events in self._epoll.poll(0, EVENTS_PER_TURN):
-            self._ready(descriptor, events)
+        self._serve(self._epoll.poll(0, EVENTS_PER_TURN))
 
-    def _ready(self, descriptor: int, events: int) -> None:
-        owner = self._owners[descriptor]
-        if owner is None:  # forgotten by a callback of this turn
-            return
-        try:
-            if events & WRITE:
-                owner.on_writable()
-                if events == WRITE or self._owners[descriptor] is not owner:
-                    return
-            owner.on_readable()
-        except Exception as error:  # noqa: BLE001 - the boundary to the owners; logged with the owner
-            self._failed(descriptor, owner, error)
+    def _serve(self, ready: Iterable[tuple[int, int]]) -> None:
+        owners = self._owners
+        for descriptor, events in ready:
+            owner = owners[descriptor]
+            if owner is None:  # forgotten by a callback of this turn
+                continue
+            try:
+                if events & WRITE:
+                    owner.on_writable()
+                    if events == WRITE or owners[descriptor] is not owner:
+                        continue
+                owner.on_readable()
+            except Exception as error:  # noqa: BLE001 - the boundary to the owners; logged with the owner
+                self._failed(descriptor, owner, error)
 
     def _failed(self, descriptor: int, owner: object, error: Exception) -> None:
         log.error("callback of %r failed", owner, exc_info=error)
@@ -117,7 +119,7 @@ class EpollPoller:
 class CompiledPoller(EpollPoller):
     """The same; connections over plain sockets are read, and their answers sent, by the compiled part (`_fast.c`).
 
-    It calls `on_frames`, `on_unsent` and `on_broken` of a `Line` (connection.py), and comes back to `_ready` for
+    It calls `on_frames`, `on_unsent` and `on_broken` of a `Line` (connection.py), and comes back to `_other` for
     everything else.
     """
 
@@ -126,9 +128,12 @@ class CompiledPoller(EpollPoller):
         self._traffic = traffic
 
     def _on_ready(self) -> None:
-        bytes_in, bytes_out = fast.compiled.turn(self._epoll.fileno(), self._owners, self._ready, self._failed)
+        bytes_in, bytes_out = fast.compiled.turn(self._epoll.fileno(), self._owners, self._other, self._failed)
         self._traffic.bytes_in += bytes_in
         self._traffic.bytes_out += bytes_out
+
+    def _other(self, descriptor: int, events: int) -> None:
+        self._serve(((descriptor, events),))
 
 
 class WatcherPoller:

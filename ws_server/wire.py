@@ -57,10 +57,11 @@ def python_take(data: bytes, position: int, limit: int, out: list[Message]) -> i
     What is cheap to recognise is enough: `Reader` reads all that is left. The compiled one takes long and binary too.
     """
     end = len(data)
-    short = min(MAX_CONTROL_BYTES, limit)
+    short = limit if limit < MAX_CONTROL_BYTES else MAX_CONTROL_BYTES
     while (body := position + 6) <= end and data[position] == FIN_TEXT:
-        stop = body + data[position + 1] - MASKED
-        if not body <= stop <= min(end, body + short):
+        size = data[position + 1] - MASKED
+        stop = body + size
+        if not 0 <= size <= short or stop > end:
             break
         payload = apply_mask(data[body:stop], data[position + 2 : body])
         if not (payload.isascii() or _is_utf8(payload)):
