@@ -18,10 +18,12 @@ from itertools import chain
 import gevent
 import pytest
 
+from ringway.ws_server import endpoint, wire
 from ringway.ws_server.connection import Connection
 from ringway.ws_server.endpoint import Limits
 from tests.ws_server import autobahn, autobahn_utf8
 from tests.ws_server.autobahn import CLIENT_CLOSES, NORMAL, NUMBERS, TOO_BIG, Case, pieces
+from tests.ws_server.both import POLLERS, TAKERS
 from tests.ws_server.frames import BINARY, CLOSE, CONTINUATION, TEXT, close_frame, frame
 from tests.ws_server.serving import Client, Echo, handshake, serving
 
@@ -37,6 +39,18 @@ CASES = {case.number: case for case in chain(
     autobahn.auto_fragments())}
 LIMIT_CASES = {case.number: case for case in autobahn.limits()}
 ROUND_TRIP_CASES = {number: (opcode, payload) for number, opcode, payload in autobahn.round_trips()}
+
+
+@pytest.fixture(params=[pytest.param((POLLERS[n], TAKERS[n]), id=name, marks=POLLERS[n].marks)
+                        for n, name in enumerate(("compiled", "python"))])
+def hot_path(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A node's hot path as it is compiled, and as it is in Python."""
+    poller, take = request.param
+    monkeypatch.setattr(endpoint, "make_poller", poller.values[0])
+    monkeypatch.setattr(wire, "take", take.values[0])
+
+
+on_both_hot_paths = pytest.mark.usefixtures("hot_path")
 
 
 def play(client: Client, case: Case) -> None:
@@ -75,6 +89,7 @@ def test_every_case_of_the_suite_is_in_these_tests() -> None:
     assert sorted(here) == sorted(NUMBERS)
 
 
+@on_both_hot_paths
 @pytest.mark.parametrize("number", CASES)
 def test_case(number: str) -> None:
     with serving() as port:
@@ -82,6 +97,7 @@ def test_case(number: str) -> None:
         assert port.handler.closed
 
 
+@on_both_hot_paths
 @pytest.mark.parametrize("number", LIMIT_CASES)
 def test_a_large_message_is_echoed_where_the_limit_allows_it(number: str) -> None:
     with serving(limits=RAISED) as port:
@@ -99,6 +115,7 @@ def test_a_message_over_the_default_limit_is_answered_1009(number: str) -> None:
         assert port.handler.received == []
 
 
+@on_both_hot_paths
 @pytest.mark.parametrize("number", ROUND_TRIP_CASES)
 def test_a_thousand_round_trips(number: str) -> None:
     opcode, payload = ROUND_TRIP_CASES[number]
