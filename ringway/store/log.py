@@ -10,15 +10,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from hashlib import blake2b
-from typing import Any, NamedTuple, cast
-
-import orjson
+from typing import Any, NamedTuple
 
 from ringway.core.errors import Unavailable
-from ringway.core.frames import Position, msg_head, msg_tail
+from ringway.core.frames import Position
 
 from . import cursors
+from .appends import ADDED, AFTER_NOTHING, DUPLICATE, Ask, Place, append_call, digest_of, in_order, places, together
 from .arrivals import READ_BYTES, USERS, Arrival, arrive_calls
 from .client import Client, redis_errors
 from .histories import Histories
@@ -33,17 +31,8 @@ DAY_S = 86_400
 META_TTL_S = 90 * DAY_S
 # So soon after a restart of Redis everybody who has had an ok from it has appended again what it lost.
 GRACE_S = 3.0
-# Replies of append.lua and read_on.lua.
-_DUPLICATE, _OTHER_HISTORY, _AFTER_NOTHING = 1, 2, 3
-_MISSING, _DOUBTFUL = 0, 2
+_MISSING, _DOUBTFUL = 0, 2  # read_on.lua's words
 _ROUNDS = 3
-
-
-class _Link(NamedTuple):
-    """An append's digest of sender and id, and that of the append which it must not overtake."""
-
-    digest: bytes
-    after: bytes
 
 
 class Appended(NamedTuple):
@@ -88,7 +77,7 @@ class MessageLog:
 
     Args:
         cap: messages kept per channel, at least (up to 100 more: Redis trims by blocks).
-        ttl_s: seconds after the last message until a channel's messages go.
+        ttl_s: seconds after the last message until a channel's messages go; up to `dedup_s` more if that is a small part.
         dedup_s: seconds, at least, for which a message id is remembered.
         grace_s: seconds after a restart of Redis in which what it lost may be appended again.
         line: a connection for appends alone; the caller closes it.
@@ -127,9 +116,9 @@ class MessageLog:
         """
         results: list[Appended | Unavailable] = [Unavailable("redis", "it restarts again and again")] * len(appends)
         todo = list(range(len(appends)))
-        links = _links(appends)
+        asks = in_order(appends)
         for _ in range(_ROUNDS):
-            todo = self._append_round(appends, links, todo, results)
+            todo = self._append_round(asks, todo, results)
             if not todo:
                 break
         return results
@@ -227,37 +216,26 @@ class MessageLog:
         return [found[ch].pending for ch in chs]
 
     def _append_round(
-        self, appends: Sequence[Append], links: Sequence[_Link], todo: Sequence[int],
-        results: list[Appended | Unavailable],
+        self, asks: Sequence[Ask], todo: Sequence[int], results: list[Appended | Unavailable]
     ) -> list[int]:
         """One pipeline. Fills in results; returns the places where Redis was not the one we took it for."""
-        calls = [self._append_call(appends[i], links[i]) for i in todo]
+        groups = list(together(todo, asks, sharded=self._histories.sharded))
+        calls = [self._append_call([asks[i] for i in group]) for group in groups]
         refused = []
-        for i, call, reply in zip(todo, calls, run_many(self.client, calls, line=self._line), strict=True):
+        for group, call, reply in zip(groups, calls, run_many(self.client, calls, line=self._line), strict=True):
             error = reply if isinstance(reply, Unavailable) else self._settle(call, reply)
-            if error is not None:
-                results[i] = error
-            elif reply[0] == _OTHER_HISTORY:
-                refused.append(i)
-            elif reply[0] == _AFTER_NOTHING:
-                results[i] = Unavailable("redis", "the message before it is not in the log")
-            else:
-                results[i] = self._appended(appends[i], call, reply)
-        return refused
+            found = [] if error is not None else places(call, reply)
+            if error is None and not found:
+                refused += group
+            for i, one in zip(group, found or [error] * len(group), strict=True):
+                if one is not None:
+                    results[i] = self._result(asks[i].append, reply, one)
+        return sorted(refused)
 
-    def _append_call(self, append: Append, link: _Link) -> Call:
-        return self._call(append, link, self._histories.expected(self.keys.log(append.ch)), None)
-
-    def _resend_call(self, kept: Kept, replid: str) -> Call:
-        return self._call(kept.append, _Link(_digest(kept.append), b""), replid, kept.position)
-
-    def _call(self, append: Append, link: _Link, replid: str, was: Position | None) -> Call:
-        ch, sender, message_id, body, notify = append
-        head = msg_head(ch=ch, id=message_id, sender=sender, body=orjson.Fragment(body), was=was)
-        log = self.keys.log(ch)
-        args = (replid, head, link.digest, notify or "", ch, link.after, *(was or ("", "")))
-        return Call(self._append_script, (self.keys.meta(ch), log, *self.keys.dedup(ch)), args,
-                    self._histories.home(log))
+    def _append_call(self, asks: Sequence[Ask], replid: str | None = None) -> Call:
+        histories = self._histories
+        expected = histories.expected(self.keys.log(asks[0].append.ch)) if replid is None else replid
+        return append_call(self._append_script, self.keys, asks, expected, histories.home)
 
     def _read_call(self, ch: str, after: Position | None, limit: int, own: bool, create: bool) -> Call:
         gen, seq = after or ("", 0)
@@ -265,52 +243,41 @@ class MessageLog:
         args = (gen, seq, limit, READ_BYTES, int(create), int(own))
         return Call(self._read_script, (self.keys.meta(ch), log), args, self._histories.home(log))
 
-    def _appended(self, append: Append, call: Call, reply: Any) -> Appended:
-        """The result for one reply; what was added is kept for a while."""
-        kind, replid, gen, seq, ts, receivers = reply
-        gen = gen.decode()
-        if kind == _DUPLICATE:
-            return Appended(append.ch, append.id, gen, seq, True, b"", 0)
-        self._histories.retained.add(replid.decode(), Kept(self._clock(), append, Position(gen, seq)))
-        frame = cast(bytes, call.args[1]) + msg_tail(gen=gen, seq=seq, ts=ts)
-        return Appended(append.ch, append.id, gen, seq, False, frame, receivers)
+    def _result(self, append: Append, reply: Any, place: Place | Unavailable) -> Appended | Unavailable:
+        """The result for one message; what was added is kept for a while."""
+        if isinstance(place, Unavailable):
+            return place
+        kind, gen, seq, receivers, frame = place
+        if kind == AFTER_NOTHING:
+            return Unavailable("redis", "the message before it is not in the log")
+        if kind != DUPLICATE:
+            self._histories.retained.add(reply[0].decode(), Kept(self._clock(), append, Position(gen, seq)))
+        return Appended(append.ch, append.id, gen, seq, kind == DUPLICATE, frame, receivers)
 
     def _settle(self, call: Call, reply: Any) -> Unavailable | None:
         """Go on with the Redis that answered; the error if what the one before had could not be carried over."""
         try:
-            self._histories.settle(call.keys[0], reply[1].decode())
+            self._histories.settle(call.keys[0], reply[0].decode())
         except Unavailable as error:
             return error
         return None
 
     def _resend(self, kept: Sequence[Kept], replid: str) -> int:
         """Append again what Redis may have lost; returns how many it had. Raises Unavailable."""
+        asks = [Ask(one.append, digest_of(one.append), was=one.position) for one in kept]
+        groups = list(together(range(len(asks)), asks, sharded=self._histories.sharded))
+        calls = [self._append_call([asks[i] for i in group], replid) for group in groups]
         lost = 0
-        calls = [self._resend_call(one, replid) for one in kept]
-        for one, call, reply in zip(kept, calls, run_many(self.client, calls), strict=True):
-            if isinstance(reply, Unavailable) or reply[0] == _OTHER_HISTORY:
-                raise reply if isinstance(reply, Unavailable) else Unavailable("redis", "it restarted once more")
-            result = self._appended(one.append, call, reply)
-            lost += not result.duplicate
+        for group, call, reply in zip(groups, calls, run_many(self.client, calls), strict=True):
+            if isinstance(reply, Unavailable):
+                raise reply
+            found = places(call, reply)
+            if not found:
+                raise Unavailable("redis", "it restarted once more")
+            for i, one in zip(group, found, strict=True):
+                self._result(asks[i].append, reply, one)
+                lost += one.kind == ADDED
         return lost
-
-
-def _digest(append: Append) -> bytes:
-    sender = append.sender
-    return blake2b(f"{len(sender)}:{sender}{append.id}".encode(), digest_size=12).digest()
-
-
-def _links(appends: Sequence[Append]) -> list[_Link]:
-    """Each goes after the one before it of the same sender to the same channel, or not at all."""
-    if len(appends) == 1:
-        return [_Link(_digest(appends[0]), b"")]
-    last: dict[tuple[str, str], bytes] = {}
-    links = []
-    for append in appends:
-        place, digest = (append.ch, append.sender), _digest(append)
-        links.append(_Link(digest, last.get(place, b"")))
-        last[place] = digest
-    return links
 
 
 def _entries(reply: list[Any]) -> Entries:
