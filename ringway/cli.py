@@ -228,14 +228,15 @@ def chaos(lookup: Sequence[str], **values: Any) -> int:
 @keys_option
 def doctor(lookup: Sequence[str], **servers: Any) -> int:
     """Which ring does each part see? Exit code 1 if they disagree."""
+    from . import diagnosis
     from . import doctor as examination
 
     logging.disable()  # the report says what cannot be reached
     if servers["zookeeper"] or servers["redis"]:
         require_server_extra()
     views = examination.examine(examination.Servers(lookup, **servers))
-    click.echo(examination.report(views))
-    return 1 if examination.diagnose(views) else 0
+    click.echo(diagnosis.report(views))
+    return 1 if diagnosis.diagnose(views) else 0
 
 
 def _show(answer: dict[str, Any], as_json: bool, text: Callable[[dict[str, Any]], str]) -> None:

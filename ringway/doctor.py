@@ -1,11 +1,10 @@
-"""`ringway doctor`: which ring does each part see, and who disagrees with whom.
-
-ZooKeeper's document is what counts, for it has the one fenced writer; without it the newest document that anybody has.
-"""
+"""`ringway doctor`: asks each part which ring it sees; `diagnosis` says who disagrees."""
 
 from __future__ import annotations
 
+import json
 import re
+import ssl
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -17,83 +16,14 @@ import httpx
 from .core.errors import DocumentError, InvalidInput, Unavailable
 from .core.keys import KeyRing
 from .core.members import NodeRecord, RingDocument, Version
-from .operator import table
+from .diagnosis import View, diagnose, why_dropped
+from .zookeeper.probe import ANY_CERTIFICATE
 
 if TYPE_CHECKING:
     from .zookeeper.client import ZooKeeper
 
 TIMEOUT_S = 3.0  # for each part; one that is frozen answers never
 SETTLE_S = 1.5  # a ring that is just being passed on is no disagreement: who differs must differ for so long
-
-
-@dataclass(frozen=True, slots=True)
-class View:
-    """What one part sees. `problem` says why there is no version, or what else is wrong with the part.
-
-    `dropped`: the ring documents that it refused since its start, by cause; that explains why it is behind.
-    """
-
-    part: str
-    version: Version | None = None
-    checksum: str = ""
-    problem: str = ""
-    dropped: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """A part that disagrees, and why that matters."""
-
-    part: str
-    text: str
-
-
-def diagnose(views: Sequence[View]) -> list[Finding]:
-    """Who disagrees. Pure: the same views give the same findings."""
-    seen = [view for view in views if view.version is not None]
-    findings = [Finding(view.part, view.problem) for view in views if view.problem]
-    if not seen:
-        return [*findings, Finding("cluster", "nobody has a ring document; is a lookup running, and an active node?")]
-    truth = next((view for view in seen if view.part == "zookeeper"), None) or max(seen, key=_age)
-    return findings + [finding for view in seen if (finding := _compare(view, truth))]
-
-
-def _age(view: View) -> Version:
-    return view.version or Version(0, 0)
-
-
-def _compare(view: View, truth: View) -> Finding | None:
-    if view.version == truth.version:
-        if _same(view.checksum, truth.checksum):
-            return None
-        what = f"ring {_dotted(view)} as {truth.part}, but other members (checksum {view.checksum[:12]})"
-        return Finding(view.part, f"ALARM: the same {what}")
-    if _age(view) < _age(truth):
-        why = f"; {_why(view.dropped)}" if view.dropped else ""
-        return Finding(view.part, f"is behind: ring {_dotted(view)}, {truth.part} has {_dotted(truth)}{why}")
-    return Finding(view.part, f"is ahead of {truth.part}: ring {_dotted(view)}; was ZooKeeper wiped or restored?")
-
-
-def _same(one: str, other: str) -> bool:
-    """Whether two checksums agree as far as both are known: metrics have only the beginning of it."""
-    digits = min(len(one), len(other))
-    return one[:digits] == other[:digits]
-
-
-def _why(dropped: str) -> str:
-    return f"it has dropped ring documents ({dropped}): does its RINGWAY_KEYS or RINGWAY_ALG differ from the others'?"
-
-
-def _dotted(view: View) -> str:
-    return "-" if view.version is None else str(view.version)
-
-
-def report(views: Sequence[View]) -> str:
-    """All views as a table, then the findings."""
-    rows = [[view.part, _dotted(view), view.checksum[:12] or "-", view.problem or "ok"] for view in views]
-    findings = diagnose(views)
-    verdict = [f"{finding.part}: {finding.text}" for finding in findings] or ["all parts agree"]
-    return "\n".join([table(["part", "ring", "checksum", "says"], rows), "", *verdict])
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,15 +59,24 @@ def _examine(servers: Servers) -> list[View]:
         views.append(_redis_view(servers.redis, servers))
     for url in servers.lookups:
         views += _lookup_views(f"lookup {url}", url, nodes)
-    return views + [_http_view(f"node {node_id}", f"{http}/readyz") for node_id, http in sorted(nodes.items())]
+    return views + [_node_view(f"node {node_id}", f"{http}/readyz") for node_id, http in sorted(nodes.items())]
 
 
 def _signed(part: str, data: bytes, keys: KeyRing) -> View:
     try:
         document = RingDocument.parse(data, keys)
     except DocumentError as error:
-        return View(part, problem=f"{error}; is RINGWAY_KEYS that of the cluster?")
+        return View(part, problem=f"{error}; is RINGWAY_KEYS that of the cluster?", foreign=_claimed(data))
     return View(part, document.version, document.checksum)
+
+
+def _claimed(data: bytes) -> Version | None:
+    """The version that a document says it has, whoever signed it."""
+    try:
+        document = json.loads(data)
+        return Version(int(document["gen"]), int(document["epoch"]))
+    except (ValueError, TypeError, KeyError):
+        return None
 
 
 def _zookeeper_view(hosts: str, servers: Servers, nodes: dict[str, str]) -> View:
@@ -189,16 +128,21 @@ def _lookup_views(part: str, url: str, nodes: dict[str, str]) -> list[View]:
     if isinstance(answer, str):
         return [View(part, problem=answer)]
     nodes |= {member["id"]: member["http"] for member in answer.get("members", [])}
-    view = _view(part, answer | (said if isinstance(said, dict) else {}))
-    return [view, *(worker for worker in _workers(part, url) if worker.version != view.version)]
+    view, metrics = _view(part, answer | (said if isinstance(said, dict) else {})), _metrics(url)
+    publishes = re.search(r'^ringway_lookup_publisher\{pid="\d+"\} 1\.0$', metrics, re.MULTILINE) is not None
+    workers = [worker for worker in _workers(part, metrics) if worker.version != view.version]
+    return [replace(view, publishes=publishes), *workers]
 
 
-def _workers(part: str, url: str) -> list[View]:
-    """What the metrics say of each process of a lookup: whoever answered `/ring` is only one of them."""
+def _metrics(url: str) -> str:
     try:
-        text = httpx.get(f"{url}/metrics", timeout=TIMEOUT_S).text
+        return httpx.get(f"{url}/metrics", timeout=TIMEOUT_S).text
     except httpx.HTTPError:
-        return []
+        return ""
+
+
+def _workers(part: str, text: str) -> list[View]:
+    """What the metrics say of each process of a lookup: whoever answered `/ring` is only one of them."""
     found = {name: dict(re.findall(rf'^ringway_lookup_ring_{name}{{pid="(\d+)"}} (\S+)$', text, re.MULTILINE))
              for name in ("gen", "epoch", "checksum")}  # fmt: skip
     return [
@@ -208,15 +152,15 @@ def _workers(part: str, url: str) -> list[View]:
     ]  # fmt: skip
 
 
-def _http_view(part: str, url: str) -> View:
-    answer = _get(url)
+def _node_view(part: str, url: str) -> View:
+    answer = _get(url, ANY_CERTIFICATE)  # as the lookups ask it
     return View(part, problem=answer) if isinstance(answer, str) else _view(part, answer)
 
 
 def _view(part: str, answer: Mapping[str, Any]) -> View:
     dropped = ", ".join(f"{cause} {count}" for cause, count in sorted(answer.get("documents_dropped", {}).items()))
     if "epoch" not in answer:
-        problem = _why(dropped) if dropped else "has no ring yet"
+        problem = why_dropped(dropped) if dropped else "has no ring yet"
         return View(part, problem=f"has no ring: {problem}" if dropped else str(answer.get("message") or problem))
     view = View(part, Version(answer["gen"], answer["epoch"]), str(answer["checksum"]), dropped=dropped)
     problems = ["cannot reach ZooKeeper: its ring is stale"] if answer.get("stale") else []
@@ -224,10 +168,10 @@ def _view(part: str, answer: Mapping[str, Any]) -> View:
     return replace(view, problem="; ".join(problems))
 
 
-def _get(url: str) -> dict[str, Any] | str:
+def _get(url: str, trust: ssl.SSLContext | bool = True) -> dict[str, Any] | str:
     """The JSON of an answer, whatever its status; or what is wrong, in words."""
     try:
-        return dict(httpx.get(url, timeout=TIMEOUT_S).json())
+        return dict(httpx.get(url, timeout=TIMEOUT_S, verify=trust).json())
     except httpx.HTTPError as error:
         return f"does not answer ({error or type(error).__name__})"
     except ValueError:

@@ -10,7 +10,8 @@ import pytest
 from ringway import doctor
 from ringway.core.keys import DEVELOPMENT_KEYS, KeyRing
 from ringway.core.members import Version
-from ringway.doctor import Finding, Servers, View, diagnose, examine, report
+from ringway.diagnosis import Finding, View, diagnose, report
+from ringway.doctor import Servers, examine
 
 ONE, TWO, THREE = Version(1000, 1), Version(1000, 2), Version(2000, 1)
 
@@ -90,3 +91,21 @@ def test_a_process_of_a_lookup_that_lags_behind_the_others_is_named(monkeypatch:
     found = diagnose(examine(Servers(["http://one"], None, None, "x", KeyRing.parse(DEVELOPMENT_KEYS))))
     assert [finding.part for finding in found] == ["lookup http://one, process 8"]
     assert "is behind: ring 1000.1, lookup http://one has 1000.2" in found[0].text
+
+
+FOREIGN = View("zookeeper", problem="signed with key 'k9'", foreign=THREE)
+
+
+def test_who_goes_by_a_ring_that_does_not_verify_is_named_and_the_others_are_right() -> None:
+    wrong = View("lookup b", THREE, "b", publishes=True)
+    found = diagnose([FOREIGN, *views(a=(ONE, "a")), wrong])
+    assert [finding.part for finding in found] == ["zookeeper", "lookup b"]
+    assert found[1].text.startswith("ALARM: publishes ring 2000.1, which does not verify")
+    follower = View("lookup c", THREE, "b")
+    found = diagnose([FOREIGN, wrong, follower, View("late", dropped="forged 1")])
+    assert found[-1].text.startswith("ALARM: goes by ring 2000.1")
+
+
+def test_if_all_go_by_it_the_doctors_own_keys_are_the_likelier_mistake() -> None:
+    everybody = [FOREIGN, View("lookup", THREE, "b", publishes=True), View("node", THREE, "b")]
+    assert diagnose(everybody) == [Finding("zookeeper", "signed with key 'k9'")]
