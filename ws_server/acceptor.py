@@ -26,7 +26,7 @@ from .handshake import (
     refuse_response,
 )
 from .listening import Listening
-from .tls import TlsContext, TlsFiles, TlsStream
+from .tls import OVERLOADED, TlsContext, TlsFiles, TlsStream
 from .wire import encode_close
 from .wsgi import ReadSocket, WsgiBridge
 
@@ -179,11 +179,10 @@ class Acceptor:
             Greeting(self, self._tls.wrap(sock), peer).start_tls()
 
     def _turn_away(self, sock: RawSocket, peer: str) -> None:
-        """Over the limit of handshakes: one answer, no state."""
+        """Over the limit of handshakes: one answer, no state. Over TLS it is an alert: a 503 would need a handshake."""
         self.count_refused(_BUSY.cause)
         try:
-            if self._tls is None:
-                sock.send(refuse_response(_BUSY))
+            sock.send(refuse_response(_BUSY) if self._tls is None else OVERLOADED)
             sock.recv(READ_BYTES)  # closing on unread input would reset the answer away
         except OSError as error:
             log.debug("turned %s away: %s", peer, error)

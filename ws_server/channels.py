@@ -174,13 +174,14 @@ class Channel:
         catch_up = self.catching(sink)
         if catch_up is None or catch_up.at is None:
             return Step.GONE
-        seq = catch_up.at.seq
-        while catch_up.todo and sink.room() > 0:
-            seq, wire = catch_up.todo.popleft()
-            sink.send_frame(wire)
-        catch_up.at = Position(catch_up.at.gen, seq)
         if catch_up.todo:
-            return Step.SLOW
+            seq = catch_up.at.seq
+            while catch_up.todo and sink.room() > 0:
+                seq, wire = catch_up.todo.popleft()
+                sink.send_frame(wire)
+            catch_up.at = Position(catch_up.at.gen, seq)
+            if catch_up.todo:
+                return Step.SLOW
         if catch_up.more or catch_up.overrun:
             catch_up.overrun = False  # what arrives from now on is held again, and the read covers what was not
             return Step.READ

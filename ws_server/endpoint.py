@@ -90,10 +90,11 @@ class Endpoint:
         self.poller.close()
 
     def add(self, connection: Connection) -> None:
+        if not self.connections:
+            self._emptied.clear()
         self.connections.add(connection)
         self.counters.open += 1
         self.counters.opened += 1
-        self._emptied.clear()
 
     def remove(self, connection: Connection) -> None:
         self.connections.discard(connection)

@@ -35,6 +35,7 @@ class Listening:
         # The plain descriptor: a socket object per client, only to take it apart again, costs as much as the accept.
         raw: Any = getattr(listener, "_sock", listener)
         self._accept: Callable[[], tuple[int, Any]] = raw._accept
+        self._kind = (int(listener.family), int(listener.type), listener.proto)  # each access makes enum members
         self._watcher: Any = None
         self._reserve = -1
         self._logged_at = float("-inf")
@@ -72,7 +73,7 @@ class Listening:
             except OSError as error:
                 self._failed(error)
                 return
-            sock = RawSocket(self._listener.family, self._listener.type, self._listener.proto, descriptor)
+            sock = RawSocket(*self._kind, descriptor)
             sock.setblocking(False)
             self._on_client(sock, f"{address[0]}:{address[1]}" if isinstance(address, tuple) else "unix:0")
             if self._watcher is None:

@@ -16,6 +16,9 @@ from gevent.socket import wait_read, wait_write
 
 RECORD_BYTES = 16384
 _READ_BYTES = 65536
+# A fatal alert instead of a handshake: internal_error, "unrelated to the peer" (RFC 8446, section 6.2), in a record as
+# all versions write it. A client says at once that the server turned it away; a bare close looks like a broken network.
+OVERLOADED = bytes((21, 3, 3, 0, 2, 2, 80))
 
 
 @dataclass(frozen=True, slots=True)

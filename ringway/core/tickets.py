@@ -75,23 +75,23 @@ def issue(
         "sub": uid, "aud": node, "gen": version.gen, "epoch": version.epoch,
         "exp": int(now + ttl_s), "jti": jti or token_bytes(12).hex(), "roles": tuple(roles), "reason": reason,
     }
-    signed = f"{_header(kid)}.{_base64url(orjson.dumps(claims))}"
-    return f"{signed}.{_signature(keys, kid, signed)}"
+    signed = _header(kid) + b"." + _base64url(orjson.dumps(claims))
+    return (signed + b"." + _signature(keys, kid, signed)).decode()
 
 
 @lru_cache(maxsize=64)
-def _header(kid: str) -> str:
+def _header(kid: str) -> bytes:
     """The header of every ticket that is signed with this key, as it stands in the ticket."""
     return _base64url(orjson.dumps({"alg": "HS256", "kid": kid, "typ": "JWT"}))
 
 
-def _signature(keys: KeyRing, kid: str, signed: str) -> str:
-    return _base64url(keys.digest(_PURPOSE, kid, signed.encode()))
+def _signature(keys: KeyRing, kid: str, signed: bytes) -> bytes:
+    return _base64url(keys.digest(_PURPOSE, kid, signed))
 
 
-def _base64url(data: bytes) -> str:
+def _base64url(data: bytes) -> bytes:
     """RFC 7515, section 2: without padding."""
-    return b2a_base64(data, newline=False).translate(_URLSAFE, b"=").decode()
+    return b2a_base64(data, newline=False).translate(_URLSAFE, b"=")
 
 
 def verify(ticket: str, keys: KeyRing, *, node: str, now: float) -> Ticket:
@@ -111,8 +111,8 @@ def verify(ticket: str, keys: KeyRing, *, node: str, now: float) -> Ticket:
 
 def _own_claims(ticket: str, keys: KeyRing) -> dict[str, Any] | None:
     """The claims of a well-formed ticket that `issue` signed with one of the keys; None for anything else."""
-    signed, _, signature = ticket.rpartition(".")
-    header, _, payload = signed.partition(".")
+    signed, _, signature = ticket.encode(errors="replace").rpartition(b".")
+    header, _, payload = signed.partition(b".")
     for kid in keys.kids:
         if header == _header(kid):
             break
@@ -120,8 +120,11 @@ def _own_claims(ticket: str, keys: KeyRing) -> dict[str, Any] | None:
         return None
     if not ticket.isascii() or not hmac.compare_digest(_signature(keys, kid, signed), signature):
         return None
+    if payload.endswith(b"="):
+        return None
+    padded = payload.translate(_STANDARD) + b"=" * (-len(payload) % 4)
     try:
-        claims = orjson.loads(a2b_base64(payload.encode().translate(_STANDARD) + b"=="))
+        claims = orjson.loads(a2b_base64(padded, strict_mode=True))
     except ValueError:
         return None
     return claims if isinstance(claims, dict) and claims.keys() >= _CLAIMS else None

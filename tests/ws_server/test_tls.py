@@ -165,6 +165,18 @@ def test_a_handshake_that_stops_is_closed_at_the_deadline(files: TlsFiles) -> No
         sock.close()
 
 
+def test_over_the_limit_of_handshakes_a_client_gets_an_alert_not_a_bare_close(files: TlsFiles) -> None:
+    with serving(tls=files, limits=Limits(handshakes=1)) as port:
+        first = port.raw()
+        until(lambda: port.counters.handshakes == 1)
+        with pytest.raises(ssl.SSLError, match=r"(?i)alert.internal.error"):
+            secure(port, files)
+        assert port.counters.refused["handshake limit"] == 1
+        first.close()
+        until(lambda: port.counters.handshakes == 0)
+        handshake(secure(port, files))[0].goodbye()
+
+
 def test_no_greenlet_runs_for_an_idle_connection(port: Port, files: TlsFiles) -> None:
     import gc
 
