@@ -77,7 +77,7 @@ class MessageLog:
 
     Args:
         cap: messages kept per channel, at least (up to 100 more: Redis trims by blocks).
-        ttl_s: seconds after the last message until a channel's messages go; up to `dedup_s` more if that is a small part.
+        ttl_s: seconds after the last message until a channel's messages go; `dedup_s` more if that is little beside it.
         dedup_s: seconds, at least, for which a message id is remembered.
         grace_s: seconds after a restart of Redis in which what it lost may be appended again.
         line: a connection for appends alone; the caller closes it.
@@ -224,12 +224,14 @@ class MessageLog:
         refused = []
         for group, call, reply in zip(groups, calls, run_many(self.client, calls, line=self._line), strict=True):
             error = reply if isinstance(reply, Unavailable) else self._settle(call, reply)
-            found = [] if error is not None else places(call, reply)
-            if error is None and not found:
-                refused += group
-            for i, one in zip(group, found or [error] * len(group), strict=True):
-                if one is not None:
+            if error is not None:
+                for i in group:
+                    results[i] = error
+            elif found := places(call, reply):
+                for i, one in zip(group, found, strict=True):
                     results[i] = self._result(asks[i].append, reply, one)
+            else:
+                refused += group
         return sorted(refused)
 
     def _append_call(self, asks: Sequence[Ask], replid: str | None = None) -> Call:
@@ -243,10 +245,8 @@ class MessageLog:
         args = (gen, seq, limit, READ_BYTES, int(create), int(own))
         return Call(self._read_script, (self.keys.meta(ch), log), args, self._histories.home(log))
 
-    def _result(self, append: Append, reply: Any, place: Place | Unavailable) -> Appended | Unavailable:
+    def _result(self, append: Append, reply: Any, place: Place) -> Appended | Unavailable:
         """The result for one message; what was added is kept for a while."""
-        if isinstance(place, Unavailable):
-            return place
         kind, gen, seq, receivers, frame = place
         if kind == AFTER_NOTHING:
             return Unavailable("redis", "the message before it is not in the log")

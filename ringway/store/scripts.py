@@ -12,7 +12,8 @@ from hashlib import sha1
 from importlib import resources
 from typing import Any, NamedTuple
 
-from redis.exceptions import NoScriptError, ResponseError
+from redis import RedisCluster
+from redis.exceptions import NoScriptError, RedisClusterException, ResponseError
 
 from ringway.core.errors import Unavailable
 
@@ -84,10 +85,24 @@ def _pipeline(client: Client, line: Line | None, calls: Sequence[Call], *, text_
         if len(commands) == 1:
             return [_single(client, commands[0])]
         with client.pipeline(transaction=False) as pipe:
-            for command in commands:
-                pipe.execute_command(*command)
+            for command, call in zip(commands, calls, strict=True):
+                pipe.execute_command(*command, **_where(client, call.keys[0]))
             replies = pipe.execute(raise_on_error=False)
     return replies
+
+
+def _where(client: Client, key: str) -> dict[str, Any]:
+    """redis-py asks a Cluster for the keys of each EVALSHA (COMMAND GETKEYS), one by one, unless told the server.
+
+    If that is no longer the key's, it is asked anyway: the server says MOVED.
+    """
+    if not isinstance(client, RedisCluster):
+        return {}
+    try:
+        node: Any = client.get_node_from_key(key)  # type: ignore[no-untyped-call]
+    except RedisClusterException:  # nobody has the slot at the moment: the call itself will say so
+        return {}
+    return {"target_nodes": node} if node is not None else {}
 
 
 def _commands(calls: Sequence[Call], *, text_first: bool) -> list[Command]:
