@@ -181,8 +181,9 @@ def why(error: Exception) -> str:
     """One line of it for the table, without this machine's paths."""
     if isinstance(error, subprocess.TimeoutExpired):
         return f"no answer within {error.timeout:g} s"
-    text = str(error).strip() or type(error).__name__
-    return text.splitlines()[0].replace(f"{ROOT}/", "")
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    text = f"{lines[0]} {lines[-1].strip()}" if lines[0].endswith("its last lines:") else lines[0]
+    return text.replace(f"{ROOT}/", "").replace("its last lines: ", "its last line: ")
 
 
 def summary(rows: Sequence[Row], whys: Sequence[str]) -> dict[str, Any]:

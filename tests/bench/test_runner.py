@@ -122,6 +122,7 @@ def test_a_plan_keeps_time_for_three_rounds_of_what_comes_later() -> None:
         (RuntimeError("first line\nsecond"), "first line"),
         (RuntimeError(f"no {ROOT}/var/bench/wsload"), "no var/bench/wsload"),
         (KeyError(), "KeyError"),
+        (RuntimeError("n1 exited with code 1; its last lines:\n  a\n  b"), "n1 exited with code 1; its last line: b"),
         (subprocess.TimeoutExpired([f"{ROOT}/wsload"], 60.0), "no answer within 60 s"),
     ],
 )
