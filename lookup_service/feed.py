@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -13,14 +12,15 @@ from redis.exceptions import RedisError
 from ringway.store.client import Client
 from ringway.store.keys import Keys
 
+from .background import Background
+
 log = logging.getLogger(__name__)
 
 POLL_S = 0.25  # how long a stop may have to wait
-STOP_S = 1.5
 RETRY_S = 1.0
 
 
-class Feed:
+class Feed(Background):
     """A thread that listens on two pub/sub channels and reconnects for ever.
 
     Pub/sub loses what is sent while nobody listens, so after every (re)connection `on_ring` is called once.
@@ -29,24 +29,13 @@ class Feed:
     def __init__(
         self, client: Client, keys: Keys, *, on_ring: Callable[[], object], on_event: Callable[[str, Any], object]
     ) -> None:
+        super().__init__("redis-feed")
         self._client, self._keys = client, keys
         self._on_ring, self._on_event = on_ring, on_event
-        self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="redis-feed", daemon=True)
 
-    def start(self) -> None:
-        self._thread.start()
-
-    def stop(self) -> None:
-        self._stopping.set()
-
-    def join(self) -> None:
-        """Wait for the end, which comes soon after `stop`."""
-        self._thread.join(STOP_S)
-
-    def _run(self) -> None:
+    def run(self) -> None:
         said = False
-        while not self._stopping.is_set():
+        while not self.stopping.is_set():
             try:
                 self._follow()
                 said = False
@@ -56,13 +45,13 @@ class Feed:
                 said = True
             except Exception:
                 log.exception("the feed from Redis failed; going on")
-            self._stopping.wait(RETRY_S)
+            self.stopping.wait(RETRY_S)
 
     def _follow(self) -> None:
         with self._client.pubsub(ignore_subscribe_messages=True) as channel:  # type: ignore[no-untyped-call]
             channel.subscribe(self._keys.ring_channel, self._keys.events_channel)
             self._on_ring()
-            while not self._stopping.is_set():
+            while not self.stopping.is_set():
                 message = channel.get_message(timeout=POLL_S)
                 if message is not None:
                     self._take(message["channel"], message["data"])

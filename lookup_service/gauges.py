@@ -7,7 +7,7 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 from .metrics import CHECKSUM_DIGITS, Metrics
-from .publisher import PublisherStatus
+from .publisher_status import PublisherStatus
 
 if TYPE_CHECKING:
     from .services import Services

@@ -12,10 +12,8 @@ import logging
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from math import inf
-
-from kazoo.exceptions import NodeExistsError, NoNodeError
 
 from ringway.core.errors import DocumentError
 from ringway.core.hashing import Hashing
@@ -29,36 +27,14 @@ from ringway.zookeeper.ring_document import Election, Fenced
 from ringway.zookeeper.runtime import Loop
 from ringway.zookeeper.version_rules import first_version, is_lost, newest, next_version, same, wait_s
 
+from .orders import losses_accepted
 from .probing import Probing
+from .publisher_status import GuardLog, PublisherStatus
 from .ring_copy import Mirror, RingCopy
 
 log = logging.getLogger(__name__)
 
 RECONCILE_S = 30.0
-ACCEPT_LOSSES = ("orders", "accept-losses")
-
-
-@dataclass(frozen=True, slots=True)
-class PublisherStatus:
-    """For /metrics and the dashboard.
-
-    Attributes:
-        elected: whether this process publishes.
-        document: the newest document that this process has seen.
-        age_s: seconds without a connection to ZooKeeper, for which nobody can confirm it; 0.0 while connected.
-        verdicts: what the guards say at present; empty on a process that is not elected.
-        nodes: number of registered nodes by state, as last seen by the elected process.
-        alarms: how often each happened: forged, corrupt, lost, fenced, alg, mirror, bad_record.
-        decisions: how often each (guard, action) came up.
-    """
-
-    elected: bool
-    document: RingDocument | None
-    age_s: float
-    verdicts: tuple[Verdict, ...]
-    nodes: Mapping[str, int]
-    alarms: Mapping[str, int]
-    decisions: Mapping[tuple[str, str], int]
 
 
 class Publisher:
@@ -86,7 +62,7 @@ class Publisher:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.alarms: Counter[str] = Counter()
-        self.decisions: Counter[tuple[str, str]] = Counter()
+        self._guards = GuardLog()
         self._zk, self._keys, self._hashing = zk, keys, hashing
         self._options = options or GuardOptions()
         self._memory, self._wall, self._clock = memory, wall, clock
@@ -112,19 +88,19 @@ class Publisher:
             self._zk.runtime.guard(self._election.resign, log, "resigning")
 
     def status(self) -> PublisherStatus:
-        verdicts = self._frozen() if self._term and not self._zk.connected else self._verdicts
+        verdicts = self._frozen() if self._term and not self._zk.connected else self._guards.standing
         age_s = self._zk.disconnected_for(time.monotonic())
         nodes = Counter(record.state.value for record in self._observed.values())
-        alarms = self.alarms + self._nodes.counts
+        alarms, decisions = self.alarms + self._nodes.counts, dict(self._guards.decisions)
         known = newest(self._memory(), self._known)
-        return PublisherStatus(self._term is not None, known, age_s, verdicts, nodes, alarms, dict(self.decisions))
+        return PublisherStatus(self._term is not None, known, age_s, verdicts, nodes, alarms, decisions)
 
     # --- one pass
 
     def _step(self) -> float:
         if not self._zk.connected:
             if self._term:
-                self._tell(self._frozen())
+                self._guards.tell(self._frozen())
             return RECONCILE_S
         if not self._campaign():
             return RECONCILE_S
@@ -160,7 +136,7 @@ class Publisher:
         self._in_office = False
         self._attempt: RingDocument | None = None
         self._state = self._unproven(GuardState())
-        self._verdicts: tuple[Verdict, ...] = ()
+        self._guards.standing = ()
         self._copy.forget()
         self._reconciled_at = -inf
         self._nodes.forget()
@@ -226,13 +202,14 @@ class Publisher:
     # --- the guards
 
     def _decide(self, standing: RingDocument | None) -> Decision:
-        self._take_order()
+        if losses_accepted(self._zk, self._loop.wake):
+            self._state = replace(self._state, accept_losses=True)
         for node_id, alive in self._probing.answers():
             self._state = self._state.probed(node_id, alive)
         self._observed = self._nodes.read()
         decision = decide(self._state, standing, self._observed, self._options, self._clock())
         self._state = decision.state
-        self._tell(decision.verdicts)
+        self._guards.tell(decision.verdicts)
         self._probing.ask(decision.probes)
         return decision
 
@@ -243,26 +220,6 @@ class Publisher:
             self._reconciled_at = now
             self._copy.wanted = self._known
             self._nodes.forget()
-
-    def _take_order(self) -> None:
-        path = self._zk.path(*ACCEPT_LOSSES)
-        if self._zk.exists(path, watch=self._loop.wake) is None:
-            return
-        try:
-            self._zk.delete(path)
-        except NoNodeError:
-            return  # this server lags: the order was carried out before
-        log.warning("the operator says that every missing node is dead")
-        self._state = replace(self._state, accept_losses=True)
-
-    def _tell(self, verdicts: tuple[Verdict, ...]) -> None:
-        before = {(v.guard, v.action, v.node) for v in self._verdicts}
-        for verdict in verdicts:
-            if (verdict.guard, verdict.action, verdict.node) not in before:
-                self.decisions[verdict.guard, verdict.action] += 1
-                log.log(logging.ERROR if verdict.alarm else logging.INFO, "guard %s: %s %s: %s",
-                        verdict.guard, verdict.action, verdict.node or "all", verdict.reason)
-        self._verdicts = verdicts
 
     # --- publishing
 
@@ -280,17 +237,6 @@ class Publisher:
         self._known = self._copy.wanted = document
         self._copy.flush(self._clock())
         return True
-
-
-def accept_losses(zk: ZooKeeper) -> None:
-    """Tell the publisher, whichever process it is, that every node now missing is dead. Raises Unavailable."""
-    path = zk.path(*ACCEPT_LOSSES)
-    try:
-        zk.create(path)
-    except NoNodeError:
-        zk.ensure_path(path)
-    except NodeExistsError:
-        return
 
 
 def _difference(old: RingDocument | None, new: RingDocument) -> str:

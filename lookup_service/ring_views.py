@@ -11,8 +11,8 @@ from ringway.core.members import DEFAULT_VNODES, validate_vnodes
 from ringway.core.uids import validate_node_id
 
 from . import query
+from .orders import accept_losses
 from .preview import Wanted, preview
-from .publisher import accept_losses
 from .rings import Current
 from .services import Services
 from .web import asking, parameters, reply

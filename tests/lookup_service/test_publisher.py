@@ -13,7 +13,8 @@ from ringway.core.hashing import hashing
 from ringway.core.history import RingHistory
 from ringway.core.keys import KeyRing
 from ringway.core.members import RingDocument, State, Version
-from ringway.lookup_service.publisher import Publisher, accept_losses
+from ringway.lookup_service.orders import accept_losses
+from ringway.lookup_service.publisher import Publisher
 from ringway.zookeeper.client import ZooKeeper
 from ringway.zookeeper.guards import GuardOptions
 from ringway.zookeeper.membership import NodeRegistration

@@ -32,8 +32,15 @@ def spawned(cluster: Cluster) -> Lookup:
 
 def workers(lookup: Lookup) -> set[int]:
     """multiprocessing's tracker of resources is a child too."""
-    children = psutil.Process(lookup.child.pid).children()
-    return {child.pid for child in children if "spawn_main" in " ".join(child.cmdline())}
+    return {child.pid for child in psutil.Process(lookup.child.pid).children() if "spawn_main" in _command(child)}
+
+
+def _command(process: psutil.Process) -> str:
+    """Nothing where it has ended."""
+    try:
+        return " ".join(process.cmdline())
+    except psutil.Error:
+        return ""
 
 
 def test_they_answer_alike_and_add_up_and_are_replaced(cluster: Cluster) -> None:

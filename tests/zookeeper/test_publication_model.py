@@ -40,7 +40,8 @@ from ringway.core.hashing import hashing
 from ringway.core.history import Change, RingHistory, RingView
 from ringway.core.members import RingDocument, State, Version
 from ringway.core.tickets import Ticket
-from ringway.lookup_service.publisher import Publisher, accept_losses
+from ringway.lookup_service.orders import accept_losses
+from ringway.lookup_service.publisher import Publisher
 from ringway.ws_server import admission
 from ringway.ws_server.admission import Admission, Verdict
 from ringway.zookeeper.guards import GuardOptions
