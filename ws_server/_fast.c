@@ -19,7 +19,7 @@
 #include <sys/socket.h>
 
 enum { FIN_TEXT = 0x81, FIN_BINARY = 0x82, MASKED = 0x80, SIZE = 0x7F };
-enum { READ_BYTES = 65536, EVENTS = 512, CHUNK = 32 };
+enum { READ_BYTES = 65536, EVENTS = 512, CHUNK = 32, CHUNK_BYTES = 32768 };
 
 static unsigned char buffer[READ_BYTES];
 static int reading; /* the buffer is in use; a finalizer that turns the loop meanwhile gets Python's way of reading */
@@ -301,12 +301,13 @@ static PyObject *turn(PyObject *module, PyObject *args)
     int count = epoll_wait(epoll, events, EVENTS, 0);
     if (count < 0 && errno != EINTR) return PyErr_SetFromErrno(PyExc_OSError);
     /* Reading, telling and sending, each for some connections together, keeps the kernel's code in the processor's
-     * caches while it is wanted. An error that ends the turn still lets each phase give back what it holds. */
-    for (int start = 0; start < count && !result; start += CHUNK) {
-        int size = count - start < CHUNK ? count - start : CHUNK;
-        for (int i = 0; i < size; i++) {
-            memset(&ready[i], 0, sizeof ready[i]);
-            if (!result) result = begin(&turn, &events[start + i], &ready[i]);
+     * caches while it is wanted; with many bytes it would drive the bytes out. An error that ends the turn still lets
+     * each phase give back what it holds. */
+    for (int start = 0; start < count && !result;) {
+        uint64_t enough = turn.bytes_in + CHUNK_BYTES;
+        int size = 0;
+        while (size < CHUNK && start < count && turn.bytes_in < enough && !result) {
+            result = begin(&turn, &events[start++], &ready[size++]);
         }
         for (int i = 0; i < size && !result; i++) result = tell(&turn, &ready[i]);
         PyObject *type, *error, *trace;
