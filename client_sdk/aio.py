@@ -22,6 +22,7 @@ from .conversation import PING, Behind, Held, Message
 from .events import BROKEN, Close, Connect, Event, Lost, Resolve, Start, Timer, Wait, Welcome
 from .liveness import DEFAULT_PING_S, Liveness
 from .machine import State
+from .pace import Pace
 from .receipts import AsyncReceipt
 from .resolver import AsyncResolver, AsyncToken, proxy, tls
 
@@ -29,7 +30,7 @@ from .resolver import AsyncResolver, AsyncToken, proxy, tls
 class _Connection:
     """One WebSocket and what waits to be written on it."""
 
-    __slots__ = ("inbox", "liveness", "outgoing", "stamp", "task", "writer", "ws")
+    __slots__ = ("inbox", "liveness", "outgoing", "pace", "stamp", "task", "writer", "ws")
 
     def __init__(self, stamp: int) -> None:
         self.stamp = stamp
@@ -39,11 +40,16 @@ class _Connection:
         self.outgoing: deque[str] = deque()
         self.inbox: dict[str, Any] = {}
         self.liveness = Liveness(0.0, 0.0)
+        self.pace = Pace(None)
 
     async def write_all(self) -> None:
+        now = asyncio.get_running_loop().time
         try:
             while self.ws is not None and self.outgoing:
-                await self.ws.send(self.outgoing.popleft())
+                if (wait_s := self.pace.take(now())) > 0:
+                    await asyncio.sleep(wait_s)
+                elif self.outgoing:
+                    await self.ws.send(self.outgoing.popleft())
         except ConnectionClosed:  # the reader sees it too and reports it; what needs an ok is in the outbox
             self.outgoing.clear()
 
@@ -253,6 +259,8 @@ class AsyncClient(BaseClient[AsyncReceipt]):
             reason = f"{type(error).__name__}: {error}"
         finally:
             del self._connections[connection.stamp]
+            if connection.writer is not None:
+                connection.writer.cancel()
             if connection.ws is not None and connection.ws.close_code is None:
                 self._spawn(connection.ws.close())
         self._over(connection, code, reason)
@@ -271,6 +279,7 @@ class AsyncClient(BaseClient[AsyncReceipt]):
         connection.inbox = frame.get("inbox") or {}
         now = asyncio.get_running_loop().time()
         connection.liveness = Liveness(float(frame.get("ping_s") or DEFAULT_PING_S), now)
+        connection.pace = Pace(frame.get("rate"))
         self._feed(Welcome(connection.stamp, frame["node"], frame["gen"], frame["epoch"], frame.get("resume", "")))
         return ws
 
@@ -313,9 +322,8 @@ class AsyncClient(BaseClient[AsyncReceipt]):
 
     # Small things.
 
-    def _write(self, texts: list[str]) -> None:
-        if self._live is not None:
-            self._live.outgoing.extend(texts)
+    def _outgoing(self) -> deque[str] | None:
+        return self._live.outgoing if self._live is not None else None
 
     def _flush_writes(self) -> None:
         live = self._live

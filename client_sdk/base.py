@@ -6,6 +6,7 @@ import logging
 import random
 import ssl as ssl_module
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Generic, TypeVar
@@ -26,7 +27,7 @@ from ringway.core.errors import (
 from ringway.core.frames import Position
 from ringway.core.uids import validate_group, validate_uid
 
-from .conversation import MOVING, Conversation, Happening, Message
+from .conversation import MOVING, Conversation, Happening, Held, Message
 from .events import BROKEN, Action, Adopt, Close, Connect, Drop, Event, LookupFailed, Lost, Move, Resolve, Stop, Wait
 from .machine import MAX_HOPS, Machine, State, step
 from .positions import Gap, PositionStore
@@ -182,6 +183,21 @@ class BaseClient(Generic[R]):
         if self._store is not None:
             self._tell(self._store.save, saved)
 
+    def _write(self, texts: list[str]) -> None:
+        """Queue frames on the connection in use; called inside the guard, so the order is that of the outbox."""
+        outgoing = self._outgoing()
+        if outgoing is not None:
+            outgoing.extend(texts)
+
+    def _hold(self) -> None:
+        """Write no message more until `_again`: one that still waits would overtake the one that was refused."""
+        outgoing = self._outgoing()
+        if outgoing:
+            held = set(self._talk.outbox.texts())
+            rest = [text for text in outgoing if text not in held]
+            outgoing.clear()
+            outgoing.extend(rest)
+
     def _again(self) -> None:
         with self._guard:
             self._write(self._talk.again())
@@ -202,7 +218,10 @@ class BaseClient(Generic[R]):
                 self._post(Move(stamp, url, gen, epoch, ms))
                 return ()
             with self._guard:
-                return self._talk.hear(frame)
+                happened = self._talk.hear(frame)
+                if any(isinstance(each, Held) for each in happened):
+                    self._hold()
+                return happened
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             return (FrameRefused("bad_frame", f"the node sent {text[:80]!r}: {error!r}"),)
 
@@ -305,8 +324,8 @@ class BaseClient(Generic[R]):
         """Bring an event to whoever runs the machine."""
         raise NotImplementedError
 
-    def _write(self, texts: list[str]) -> None:
-        """Queue frames on the connection in use; called inside the guard, so the order is that of the outbox."""
+    def _outgoing(self) -> deque[str] | None:
+        """What waits to be written on the connection in use; None while there is none."""
         raise NotImplementedError
 
     def _flush_writes(self) -> None:

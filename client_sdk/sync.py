@@ -11,6 +11,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager
 from typing import Any
 
 import orjson
@@ -27,6 +28,7 @@ from .conversation import PING, Behind, Held, Message
 from .events import BROKEN, Close, Connect, Event, Lost, Resolve, Start, Timer, Wait, Welcome
 from .liveness import DEFAULT_PING_S, Liveness
 from .machine import State
+from .pace import Pace
 from .receipts import Receipt
 from .resolver import Resolver, Token, proxy, tls
 
@@ -34,26 +36,39 @@ from .resolver import Resolver, Token, proxy, tls
 class _Connection:
     """One WebSocket and what waits to be written on it."""
 
-    def __init__(self, stamp: int, url: str, within_s: float) -> None:
+    def __init__(self, stamp: int, url: str, within_s: float, guard: AbstractContextManager[Any]) -> None:
+        """Args: guard: held by whoever changes what is queued."""
         self.stamp, self.url, self.within_s = stamp, url, within_s
         self.ws: ClientConnection | None = None
         self.outgoing: deque[str] = deque()
         self.inbox: dict[str, Any] = {}
         self.liveness = Liveness(0.0, 0.0)
+        self.pace = Pace(None)
         self.dropped = False
         self.decided = threading.Event()  # the machine has adopted or dropped it
-        self._writing = threading.Lock()
+        self._guard, self._writing = guard, threading.Lock()
 
-    def flush(self) -> None:
-        """Write what is queued. Whoever holds the lock writes for all, so nobody waits for another's slow write."""
+    def flush(self) -> float:
+        """Write what is queued. Whoever holds the lock writes for all, so nobody waits for another's slow write.
+
+        Returns seconds after which to come again for the rest; 0.0 when there is none.
+        """
         while self.outgoing and self.ws is not None and self._writing.acquire(blocking=False):
             try:
                 while self.outgoing:
-                    self.ws.send(self.outgoing.popleft())
+                    if (wait_s := self.pace.take(time.monotonic())) > 0:
+                        return wait_s
+                    if (text := self._next()) is not None:
+                        self.ws.send(text)
             except (ConnectionClosed, OSError):  # the reader sees it too; what needs an ok is in the outbox
                 self.outgoing.clear()
             finally:
                 self._writing.release()
+        return 0.0
+
+    def _next(self) -> str | None:
+        with self._guard:
+            return self.outgoing.popleft() if self.outgoing else None
 
     def abort(self) -> None:
         """End it without a word, for a peer that is silent; wakes a reader and a writer that hang."""
@@ -221,7 +236,7 @@ class Client(BaseClient[Receipt]):
     def _connect(self, action: Connect) -> None:
         with self._guard:
             within_s = max(self._open_timeout_s, action.within_s)
-            connection = _Connection(action.stamp, self._talk.url(action.url), within_s)
+            connection = _Connection(action.stamp, self._talk.url(action.url), within_s, self._guard)
         self._connections[action.stamp] = connection
         self._thread(lambda: self._run(connection))
 
@@ -232,11 +247,12 @@ class Client(BaseClient[Receipt]):
             self._live = connection
             texts, gap = self._talk.opened(connection.inbox)
             connection.outgoing.extend(texts)
+        for name in ("watch", "pace"):  # of the connection before
+            self._due.pop(name, None)
         self._flush_writes()
         if gap is not None:
             self._report(gap)
         connection.decided.set()
-        self._due.pop("watch", None)
         self._watch()
 
     def _drop(self, stamp: int) -> None:
@@ -325,6 +341,7 @@ class Client(BaseClient[Receipt]):
             frame = orjson.loads(ws.recv(timeout=max(0.0, until - time.monotonic())))
         connection.inbox = frame.get("inbox") or {}
         connection.liveness = Liveness(float(frame.get("ping_s") or DEFAULT_PING_S), time.monotonic())
+        connection.pace = Pace(frame.get("rate"))
         if not connection.dropped:
             self._post(Welcome(connection.stamp, frame["node"], frame["gen"], frame["epoch"], frame.get("resume", "")))
             connection.decided.wait()
@@ -362,18 +379,21 @@ class Client(BaseClient[Receipt]):
 
     # Small things.
 
-    def _write(self, texts: list[str]) -> None:
-        if self._live is not None:
-            self._live.outgoing.extend(texts)
+    def _outgoing(self) -> deque[str] | None:
+        return self._live.outgoing if self._live is not None else None
 
     def _flush_writes(self) -> None:
         live = self._live
         if live is None or not live.outgoing:
             return
         if threading.current_thread() is self._driver:  # a full socket must not stop it
-            self._thread(live.flush)
+            self._thread(lambda: self._flush(live))
         else:
-            live.flush()
+            self._flush(live)
+
+    def _flush(self, connection: _Connection) -> None:
+        if (wait_s := connection.flush()) > 0:
+            self._work.put(lambda: self._later("pace", lambda: wait_s, self._flush_writes))
 
     def _ack_soon(self) -> None:
         if "ack" not in self._due:

@@ -27,7 +27,7 @@ CLIENT = {
 VERSION = Version(1, 2)
 INBOX = {"group": "g", "gen": "a", "seq": 1, "unread": 0, "recovered": False, "oldest": 1}
 NODE = {
-    "welcome": frames.welcome(sid="s", uid="u", node="n", version=VERSION, resume="r", ping_s=25, inbox={}),
+    "welcome": frames.welcome(sid="s", uid="u", node="n", version=VERSION, resume="r", ping_s=25, inbox={}, rate=9),
     "msg": frames.msg_head(ch="u:a", id="1", sender="b", body=0, was=frames.Position("a", 1))
     + frames.msg_tail(gen="a", seq=1, ts=1),
     "ok": frames.ok(id="1", seq=1),

@@ -66,6 +66,7 @@ class Place:
     url: str
     keys: KeyRing
     ping_s: float
+    rate: float | None  # messages a second that a session may send
 
 
 class Arriving:
@@ -229,7 +230,7 @@ class Gate:
             resume = self.ticket(session, self._place.id, reason, RESUME_TTL_S, jti=session.sid)
             session.send_frame(encode_text(frames.welcome(
                 sid=session.sid, uid=session.uid, node=self._place.id, version=version, resume=resume,
-                ping_s=self._place.ping_s, inbox=_inbox(page, asked),
+                ping_s=self._place.ping_s, inbox=_inbox(page, asked), rate=self._place.rate,
             )))
             if page is None:
                 self._groups.come_back(session)

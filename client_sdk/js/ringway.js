@@ -478,6 +478,32 @@ export class Outbox {
   }
 }
 
+const PACE_SHARE = 0.9; // of the node's rate: its clock is not ours
+const PACE_BURST_S = 4; // a node lets 5 s of its rate come at once
+
+/** How fast to write on one connection; `rate` is messages a second, what `welcome` said, or null: as many as come. */
+class Pace {
+  #rate;
+  #burst;
+  #tokens;
+  #updated = null;
+
+  constructor(rate) {
+    this.#rate = (rate || 0) * PACE_SHARE;
+    this.#tokens = this.#burst = Math.max(1, (rate || 0) * PACE_BURST_S);
+  }
+
+  /** Seconds to wait before the next message; 0: it may go now, and is counted. */
+  take(now) {
+    if (!this.#rate) return 0;
+    if (this.#updated !== null) this.#tokens = Math.min(this.#burst, this.#tokens + (now - this.#updated) * this.#rate);
+    this.#updated = now;
+    if (this.#tokens < 1) return (1 - this.#tokens) / this.#rate;
+    this.#tokens -= 1;
+    return 0;
+  }
+}
+
 const PONG_S = 10;
 const DEFAULT_PING_S = 25;
 
@@ -1024,7 +1050,7 @@ export class Client {
   }
 
   #connect({ stamp, url, within_s: withinS }) {
-    const connection = { stamp, ws: null, inbox: {}, liveness: null, welcomed: false };
+    const connection = { stamp, ws: null, inbox: {}, liveness: null, welcomed: false, pace: null, outgoing: [] };
     connection.over = new Promise((over) => (connection.isOver = over));
     this.#connections.set(stamp, connection);
     try {
@@ -1044,10 +1070,12 @@ export class Client {
     const connection = (this.#live = this.#connections.get(stamp));
     this.#retries = 0;
     const [texts, gap] = this.#talk.opened(connection.inbox);
+    for (const name of ["watch", "pace"]) {
+      clearTimeout(this.#timers.get(name));
+      this.#timers.delete(name);
+    }
     this.#write(texts);
     if (gap) this.#reportGap(gap);
-    clearTimeout(this.#timers.get("watch"));
-    this.#timers.delete("watch");
     this.#watch();
   }
 
@@ -1085,7 +1113,7 @@ export class Client {
       if (message) this.#deliver(message);
       else if (behind) this.#giveUp(connection, `a message of ${behind} is missing`, CLOSE_CODES.GAP);
       else if (gap) this.#reportGap(gap);
-      else if (held) this.#later("retry", () => this.#retryDelayS(), () => this.#write(this.#talk.again()));
+      else if (held) this.#hold();
       else this.#tell(this.#options.onError, error);
     }
   }
@@ -1095,6 +1123,7 @@ export class Client {
     connection.welcomed = true;
     connection.inbox = frame.inbox ?? {};
     connection.liveness = new Liveness(frame.ping_s, steadyNow());
+    connection.pace = new Pace(frame.rate);
     const { node, gen, epoch, resume = "" } = frame;
     this.#feed({ on: "welcome", stamp: connection.stamp, node, gen, epoch, resume });
   }
@@ -1171,7 +1200,30 @@ export class Client {
   }
 
   #write(texts) {
-    for (const text of texts) if (this.#live?.ws.readyState === 1) this.#live.ws.send(text);
+    this.#live?.outgoing.push(...texts);
+    this.#flushWrites();
+  }
+
+  /** Write what is queued, as fast as the node allows. */
+  #flushWrites() {
+    const live = this.#live;
+    while (live?.outgoing.length && live.ws.readyState === 1) {
+      const waitS = live.pace.take(steadyNow());
+      if (waitS > 0) {
+        this.#later("pace", () => waitS, () => this.#flushWrites());
+        return;
+      }
+      live.ws.send(live.outgoing.shift());
+    }
+  }
+
+  /** Write no message more until it is time to say all again: one that still waits would overtake the refused one. */
+  #hold() {
+    if (this.#live?.outgoing.length) {
+      const held = new Set(this.#talk.outbox.texts());
+      this.#live.outgoing = this.#live.outgoing.filter((text) => !held.has(text));
+    }
+    this.#later("retry", () => this.#retryDelayS(), () => this.#write(this.#talk.again()));
   }
 
   #dueAcks() {

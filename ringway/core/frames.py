@@ -209,13 +209,18 @@ def _position(raw: Any, field: str) -> Position:
 
 
 def welcome(
-    *, sid: str, uid: str, node: str, version: Version, resume: str, ping_s: float, inbox: Mapping[str, Any]
+    *, sid: str, uid: str, node: str, version: Version, resume: str, ping_s: float, inbox: Mapping[str, Any],
+    rate: float | None = None,
 ) -> bytes:
-    """The first frame of a session. `inbox` is {gen, seq, unread, recovered, oldest?}; `resume` a resume ticket."""
-    return orjson.dumps({
+    """The first frame of a session. `inbox` is {gen, seq, unread, recovered, oldest?}; `resume` a resume ticket.
+
+    `rate`: messages a second that the node takes from it, where there is a limit.
+    """
+    frame = {
         "t": "welcome", "sid": sid, "uid": uid, "node": node, "gen": version.gen, "epoch": version.epoch,
         "resume": resume, "ping_s": ping_s, "inbox": inbox,
-    })
+    }
+    return orjson.dumps(frame if rate is None else {**frame, "rate": rate})
 
 
 def joined(*, group: str, gen: str, seq: int, unread: int, recovered: bool, oldest: int | None = None) -> bytes:

@@ -371,6 +371,42 @@ def test_nothing_is_lost_while_the_log_is_away(cluster: FakeCluster) -> None:
     run(work)
 
 
+def test_what_was_kept_goes_out_at_the_rate_that_the_node_allows(cluster: FakeCluster) -> None:
+    async def work() -> None:
+        got: list[Message] = []
+        cluster.set("n1", "rate", 100)
+        client = AsyncClient(cluster.urls, "alice", on_message=got.append)
+        for number in range(700):
+            client.send("alice", number)
+        try:
+            await client.connect()
+            await client.flush(20)
+            await until(lambda: len(got) == 700)
+            assert bodies(got) == list(range(700))
+            assert cluster.closes == [], "the node's limit was never passed"
+            assert len(cluster.handshakes) == 1
+        finally:
+            await client.close()
+
+    run(work)
+
+
+def test_what_waits_to_be_written_does_not_overtake_what_was_refused(cluster: FakeCluster) -> None:
+    async def work() -> None:
+        got: list[Message] = []
+        cluster.set("n1", "rate", 20)
+        cluster.set("n1", "unavailable", True)
+        async with connected(cluster, on_message=got.append) as alice:
+            for number in range(100):  # 80 at once, the others wait
+                alice.send("alice", number)
+            await until(lambda: alice._talk.held)
+            await verb(cluster.set, "n1", "unavailable", False)
+            await alice.flush(20)
+            assert bodies(got) == list(range(100))
+
+    run(work)
+
+
 def test_the_outbox_is_bounded_and_says_so(cluster: FakeCluster) -> None:
     async def work() -> None:
         cluster.set("n1", "mute_ok", True)

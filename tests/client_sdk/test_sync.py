@@ -210,6 +210,19 @@ def test_nothing_is_lost_while_the_log_is_away(cluster: FakeCluster) -> None:
         assert [bob.receive(5).body for _ in receipts] == list(range(5))
 
 
+def test_what_was_kept_goes_out_at_the_rate_that_the_node_allows(cluster: FakeCluster) -> None:
+    got: list[Message] = []
+    cluster.set("n1", "rate", 100)
+    client = Client(cluster.urls, "alice", on_message=got.append)
+    for number in range(700):
+        client.send("alice", number)
+    with client:
+        client.flush(20)
+        wait_until(lambda: len(got) == 700)
+        assert bodies(got) == list(range(700))
+        assert cluster.closes == []
+
+
 def test_refused_full_and_volatile_sends_raise(cluster: FakeCluster) -> None:
     with Client(cluster.urls, "alice", outbox_limit=1) as alice:
         with pytest.raises(FrameRefused):

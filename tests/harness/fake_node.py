@@ -26,6 +26,7 @@ from websockets.typing import Subprotocol
 
 from ringway.core.close_codes import reason_text
 from ringway.core.frames import SUBPROTOCOL
+from ringway.core.pacing import TokenBucket
 
 GEN = 7
 LOG = "log1"
@@ -102,6 +103,7 @@ class FakeNode:
         self.ping_s = 25.0
         self.unavailable = False
         self.mute_ok = False
+        self.rate: float | None = None  # messages a second of one session; over it, 4102
 
     @property
     def url(self) -> str:
@@ -137,8 +139,12 @@ class FakeNode:
         self.sessions.append(session)
         try:
             await self._welcome(session, query.get("inbox"))
+            bucket = TokenBucket(self.rate, self.rate * 5) if self.rate else None
             async for text in ws:
                 await self.thawed.wait()
+                if bucket is not None and bucket.take(time.monotonic()) > 0:
+                    await ws.close(4102, reason_text(5000))
+                    break
                 await self._frame(session, json.loads(text))
         except ConnectionClosed:
             return
@@ -171,7 +177,7 @@ class FakeNode:
         await session.send(
             t="welcome", sid=f"s{len(self.cluster.handshakes)}", uid=session.uid, node=self.name, gen=GEN,
             epoch=self.cluster.epoch, resume=self.cluster.ticket(session.uid, self.name), ping_s=self.ping_s,
-            inbox=answer,
+            inbox=answer, **({"rate": self.rate} if self.rate else {}),
         )
         for frame in frames:
             await session.send(t="msg", **frame)

@@ -187,7 +187,7 @@ HARDER: dict[str, Callable[[Rig], None]] = {"Redis loses power": lose_power}  # 
 
 def rolling_restart(rig: Rig) -> None:
     """Drain and start each node, one after the other, with the same ids."""
-    for node in list(rig.cluster.nodes.values()):
+    for node in [each for each in rig.cluster.nodes.values() if each.alive]:
         node.terminate()
         assert node.wait_exit(60.0) == 0
         rig.cluster.wait_gone(node.id)

@@ -189,6 +189,19 @@ test("nothing is lost while the log is away", async () => {
   assert.deepEqual(got, [0, 1, 2, 3, 4]);
 });
 
+test("what was kept goes out at the rate that the node allows", async () => {
+  const got = [];
+  await cluster.call("set", "n1", "rate", 100);
+  const alice = new ringway.Client(cluster.urls, "alice", { WebSocket, onMessage: (m) => got.push(m.body) });
+  clients.push(alice);
+  for (let number = 0; number < 700; number++) alice.send("alice", number);
+  await alice.connect();
+  await alice.flush(20);
+  await until(() => got.length === 700);
+  assert.deepEqual(got, Array.from({ length: 700 }, (_, number) => number));
+  assert.deepEqual((await cluster.seen()).closes, []);
+});
+
 test("the outbox is bounded, and what has no ok at the end fails", async () => {
   await cluster.call("set", "n1", "mute_ok", true);
   const alice = await connected("alice", { outboxLimit: 2 });

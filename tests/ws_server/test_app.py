@@ -158,6 +158,7 @@ def test_an_inline_handler_answers_from_the_event_loop(
     env = {"RINGWAY_APP": "tests.ws_server.chat:inline", "RINGWAY_RATE_LIMIT": "100"}
     with Nodes(zookeeper_server.address, redis_server.url, "i1", env=env) as running:
         client = running.join("inline")
+        assert client.frames[0]["rate"] == 100.0
         client.send(t="send", id="1", to="echo", body="fail")
         assert client.wait("error")["code"] == "failed"
         client.send(t="send", id="2", to="echo", body="now")
