@@ -83,7 +83,7 @@ def _pipeline(client: Client, line: Line | None, calls: Sequence[Call], *, text_
         if line is not None and (replies := line.call(commands)) is not None:
             return replies
         if len(commands) == 1:
-            return [_single(client, commands[0])]
+            return [_single(client, commands[0], calls[0].keys[0])]
         with client.pipeline(transaction=False) as pipe:
             for command, call in zip(commands, calls, strict=True):
                 pipe.execute_command(*command, **_where(client, call.keys[0]))
@@ -117,10 +117,10 @@ def _commands(calls: Sequence[Call], *, text_first: bool) -> list[Command]:
     return commands
 
 
-def _single(client: Client, command: Command) -> Any:
+def _single(client: Client, command: Command, key: str) -> Any:
     """What a pipeline of one would give, without the pipeline: it matters to whoever waits for one message."""
     execute: Any = client.execute_command
     try:
-        return execute(*command)
+        return execute(*command, **_where(client, key))
     except ResponseError as error:
         return error
