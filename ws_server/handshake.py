@@ -133,9 +133,12 @@ def parse_query(query: str) -> dict[str, str]:
         return {}
     if query.count("&") >= _MAX_FIELDS:
         return {}
-    if ";" not in query and "%" not in query and "+" not in query:
-        return dict(pair.split("=", 1) for pair in query.split("&") if "=" in pair)
-    return dict(parse_qsl(query, keep_blank_values=True, max_num_fields=_MAX_FIELDS))
+    if ";" in query or "%" in query or "+" in query:
+        return dict(parse_qsl(query, keep_blank_values=True, max_num_fields=_MAX_FIELDS))
+    if "&" not in query:  # what most clients send: a ticket
+        name, found, value = query.partition("=")
+        return {name: value} if found else {}
+    return dict(pair.split("=", 1) for pair in query.split("&") if "=" in pair)
 
 
 def check(request: Handshake, origins: frozenset[str] | None = None) -> Refuse | None:

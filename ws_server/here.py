@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Iterable
+from itertools import takewhile
 
 import gevent
 
@@ -70,7 +71,8 @@ class Here:
                     self._reap()
             if now >= self._judge_from:
                 self._arrivals()
-                self._departures([uid for uid, at in self._going.items() if now - at >= GRACE_S])
+                ripe = takewhile(lambda left: now - left[1] >= GRACE_S, self._going.items())  # not all of them
+                self._departures([uid for uid, _ in ripe])
         except AWAY as error:
             self._link.lost(error)
 

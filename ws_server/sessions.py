@@ -126,9 +126,9 @@ class Sessions:
     def remove(self, session: Session) -> bool:
         """Forget exactly this session; True if it was the user's last one here. One that is not there is no error."""
         user = session.user
-        left = tuple(other for other in user.sessions if other is not session)
-        if len(left) == len(user.sessions):
+        if session not in user.sessions:
             return False
+        left = tuple([other for other in user.sessions if other is not session])
         user.sessions = left
         self.count -= 1
         if left:

@@ -176,7 +176,7 @@ class MessageLog:
             if isinstance(replies, Unavailable):
                 raise replies
             histories.settle(call.keys[1], replies[0][0][0].decode())
-            found += [(_entries(entries), sorted(group.decode() for group in groups)) for entries, groups in replies]
+            found += [(_entries(entries), [*map(bytes.decode, sorted(groups))]) for entries, groups in replies]
         return found
 
     def carry_over(self) -> None:
@@ -282,7 +282,7 @@ class MessageLog:
 
 def _entries(reply: list[Any]) -> Entries:
     _replid, gen, head, oldest, recovered, start, *rest = reply
-    frames = list(zip(rest[::2], rest[1::2], strict=True))
+    frames = list(zip(rest[::2], rest[1::2], strict=True)) if rest else []
     last = frames[-1][0] if frames else start
     return Entries(gen.decode(), head, oldest, recovered != _MISSING, frames, last < head, head - start,
                    recovered == _DOUBTFUL)
