@@ -105,7 +105,13 @@ async def through(load: Load, names: Sequence[str], seconds: float, *, write: bo
     try:
         for name in names:
             say(f"{name}, seed {load.seed}")
-            done = await stage.run(name, seconds)
+            try:
+                done = await stage.run(name, seconds)
+            except Exception as error:  # noqa: BLE001 - whatever it was, the other runs are still wanted
+                bad += 1
+                say(f"NO FIGURES for {name}, seed {load.seed}: {type(error).__name__}: {error}")
+                await stage.clear()
+                continue
             for line in (*done.lines(), *(f"AIM MISSED: {aim}" for aim in missed(name, done))):
                 say(line)
             if write:

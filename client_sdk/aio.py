@@ -8,50 +8,19 @@ from collections import deque
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
 from typing import Any
 
-import orjson
-from websockets.asyncio.client import ClientConnection, connect
+from websockets.asyncio.client import ClientConnection
 from websockets.exceptions import ConnectionClosed, WebSocketException
-from websockets.typing import Subprotocol
 
 from ringway.core.close_codes import CloseCode
 from ringway.core.errors import ClientError, ConnectFailed
-from ringway.core.frames import SUBPROTOCOL
 
+from .aio_connection import Connection
 from .base import ACK_EVERY_S, CLOSE_TIMEOUT_S, BaseClient, Resync, log
 from .conversation import PING, Behind, Held, Message
 from .events import BROKEN, Close, Connect, Event, Lost, Resolve, Start, Timer, Wait, Welcome
-from .liveness import DEFAULT_PING_S, Liveness
 from .machine import State
-from .pace import Pace
 from .receipts import AsyncReceipt
-from .resolver import AsyncResolver, AsyncToken, proxy, tls
-
-
-class _Connection:
-    """One WebSocket and what waits to be written on it."""
-
-    __slots__ = ("inbox", "liveness", "outgoing", "pace", "stamp", "task", "writer", "ws")
-
-    def __init__(self, stamp: int) -> None:
-        self.stamp = stamp
-        self.ws: ClientConnection | None = None
-        self.task: asyncio.Task[None] | None = None
-        self.writer: asyncio.Task[None] | None = None
-        self.outgoing: deque[str] = deque()
-        self.inbox: dict[str, Any] = {}
-        self.liveness = Liveness(0.0, 0.0)
-        self.pace = Pace(None)
-
-    async def write_all(self) -> None:
-        now = asyncio.get_running_loop().time
-        try:
-            while self.ws is not None and self.outgoing:
-                if (wait_s := self.pace.take(now())) > 0:
-                    await asyncio.sleep(wait_s)
-                elif self.outgoing:
-                    await self.ws.send(self.outgoing.popleft())
-        except ConnectionClosed:  # the reader sees it too and reports it; what needs an ok is in the outbox
-            self.outgoing.clear()
+from .resolver import AsyncResolver, AsyncToken
 
 
 class AsyncClient(BaseClient[AsyncReceipt]):
@@ -78,9 +47,9 @@ class AsyncClient(BaseClient[AsyncReceipt]):
         self._async_callback = inspect.iscoroutinefunction(self._on_message)
         self._resolver: AsyncResolver | None = None
         self._tasks: set[asyncio.Task[None]] = set()
-        self._connections: dict[int, _Connection] = {}
+        self._connections: dict[int, Connection] = {}
         self._pending: dict[int, asyncio.TimerHandle | asyncio.Task[None]] = {}  # waits and routes under way, by stamp
-        self._live: _Connection | None = None
+        self._live: Connection | None = None
         self._timers: dict[str, asyncio.TimerHandle] = {}
         self._messages: deque[Message] = deque()
         self._arrived, self._room, self._settled = asyncio.Event(), asyncio.Event(), asyncio.Event()
@@ -189,7 +158,7 @@ class AsyncClient(BaseClient[AsyncReceipt]):
         self._pending[action.stamp] = asyncio.get_running_loop().call_later(action.delay_s, over)
 
     def _connect(self, action: Connect) -> None:
-        connection = self._connections[action.stamp] = _Connection(action.stamp)
+        connection = self._connections[action.stamp] = Connection(action.stamp)
         within_s = max(self._open_timeout_s, action.within_s)
         connection.task = self._spawn(self._run(connection, self._talk.url(action.url), within_s))
 
@@ -235,7 +204,7 @@ class AsyncClient(BaseClient[AsyncReceipt]):
 
     # A connection's life.
 
-    async def _run(self, connection: _Connection, url: str, within_s: float) -> None:
+    async def _run(self, connection: Connection, url: str, within_s: float) -> None:
         code, reason = BROKEN, ""
         try:
             ws = await self._open(connection, url, within_s)
@@ -265,25 +234,12 @@ class AsyncClient(BaseClient[AsyncReceipt]):
                 self._spawn(connection.ws.close())
         self._over(connection, code, reason)
 
-    async def _open(self, connection: _Connection, url: str, within_s: float) -> ClientConnection:
-        """Until the welcome. Raises OSError, TimeoutError, WebSocketException; KeyError or ValueError for nonsense."""
-        async with asyncio.timeout(within_s):
-            connection.ws = ws = await connect(
-                url, subprotocols=[Subprotocol(SUBPROTOCOL)], compression=None, ping_interval=None, open_timeout=None,
-                close_timeout=CLOSE_TIMEOUT_S, proxy=proxy(url.partition("?")[0]),
-                ssl=(self._ssl or tls()) if url.startswith("wss:") else None,
-            )
-            frame: dict[str, Any] = {}
-            while frame.get("t") != "welcome":
-                frame = orjson.loads(await ws.recv())
-        connection.inbox = frame.get("inbox") or {}
-        now = asyncio.get_running_loop().time()
-        connection.liveness = Liveness(float(frame.get("ping_s") or DEFAULT_PING_S), now)
-        connection.pace = Pace(frame.get("rate"))
+    async def _open(self, connection: Connection, url: str, within_s: float) -> ClientConnection:
+        ws, frame = await connection.open(url, within_s, self._ssl)
         self._feed(Welcome(connection.stamp, frame["node"], frame["gen"], frame["epoch"], frame.get("resume", "")))
         return ws
 
-    def _over(self, connection: _Connection, code: int, reason: str) -> None:
+    def _over(self, connection: Connection, code: int, reason: str) -> None:
         if connection is self._live:
             self._live = None
             self._talk.lost(code)

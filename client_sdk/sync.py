@@ -6,77 +6,25 @@ One thread drives the machine, one reads each connection, and one more calls `on
 from __future__ import annotations
 
 import queue
-import socket
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import AbstractContextManager
 from typing import Any
 
-import orjson
 from websockets.exceptions import ConnectionClosed, WebSocketException
-from websockets.sync.client import ClientConnection, connect
-from websockets.typing import Subprotocol
+from websockets.sync.client import ClientConnection
 
 from ringway.core.close_codes import CloseCode
 from ringway.core.errors import ClientError, ConnectFailed
-from ringway.core.frames import SUBPROTOCOL
 
 from .base import ACK_EVERY_S, CLOSE_TIMEOUT_S, BaseClient, Resync, log
 from .conversation import PING, Behind, Held, Message
 from .events import BROKEN, Close, Connect, Event, Lost, Resolve, Start, Timer, Wait, Welcome
-from .liveness import DEFAULT_PING_S, Liveness
 from .machine import State
-from .pace import Pace
 from .receipts import Receipt
-from .resolver import Resolver, Token, proxy, tls
-
-
-class _Connection:
-    """One WebSocket and what waits to be written on it."""
-
-    def __init__(self, stamp: int, url: str, within_s: float, guard: AbstractContextManager[Any]) -> None:
-        """Args: guard: held by whoever changes what is queued."""
-        self.stamp, self.url, self.within_s = stamp, url, within_s
-        self.ws: ClientConnection | None = None
-        self.outgoing: deque[str] = deque()
-        self.inbox: dict[str, Any] = {}
-        self.liveness = Liveness(0.0, 0.0)
-        self.pace = Pace(None)
-        self.dropped = False
-        self.decided = threading.Event()  # the machine has adopted or dropped it
-        self._guard, self._writing = guard, threading.Lock()
-
-    def flush(self) -> float:
-        """Write what is queued. Whoever holds the lock writes for all, so nobody waits for another's slow write.
-
-        Returns seconds after which to come again for the rest; 0.0 when there is none.
-        """
-        while self.outgoing and self.ws is not None and self._writing.acquire(blocking=False):
-            try:
-                while self.outgoing:
-                    if (wait_s := self.pace.take(time.monotonic())) > 0:
-                        return wait_s
-                    if (text := self._next()) is not None:
-                        self.ws.send(text)
-            except (ConnectionClosed, OSError):  # the reader sees it too; what needs an ok is in the outbox
-                self.outgoing.clear()
-            finally:
-                self._writing.release()
-        return 0.0
-
-    def _next(self) -> str | None:
-        with self._guard:
-            return self.outgoing.popleft() if self.outgoing else None
-
-    def abort(self) -> None:
-        """End it without a word, for a peer that is silent; wakes a reader and a writer that hang."""
-        if self.ws is not None:
-            try:
-                self.ws.socket.shutdown(socket.SHUT_RDWR)
-            except OSError as error:
-                log.debug("already gone: %s", error)
+from .resolver import Resolver, Token
+from .sync_connection import Connection
 
 
 class Client(BaseClient[Receipt]):
@@ -103,8 +51,8 @@ class Client(BaseClient[Receipt]):
         self._due: dict[int | str, tuple[float, Callable[[], None]]] = {}  # its timers, by stamp or name
         self._driver = threading.Thread(target=self._drive, name=f"ringway {uid}", daemon=True)
         self._threads: set[threading.Thread] = set()
-        self._connections: dict[int, _Connection] = {}
-        self._live: _Connection | None = None
+        self._connections: dict[int, Connection] = {}
+        self._live: Connection | None = None
         self._settled, self._stopped = threading.Event(), threading.Event()
         self._messages: deque[Message] = deque()
         self._mail = threading.Condition()
@@ -236,7 +184,7 @@ class Client(BaseClient[Receipt]):
     def _connect(self, action: Connect) -> None:
         with self._guard:
             within_s = max(self._open_timeout_s, action.within_s)
-            connection = _Connection(action.stamp, self._talk.url(action.url), within_s, self._guard)
+            connection = Connection(action.stamp, self._talk.url(action.url), within_s, self._guard)
         self._connections[action.stamp] = connection
         self._thread(lambda: self._run(connection))
 
@@ -295,11 +243,10 @@ class Client(BaseClient[Receipt]):
 
     # A connection's thread.
 
-    def _run(self, connection: _Connection) -> None:
+    def _run(self, connection: Connection) -> None:
         code, reason = BROKEN, ""
         try:
-            with self._opened(connection) as ws:
-                connection.ws = ws
+            with connection.open(self._ssl) as ws:
                 try:
                     self._welcome(connection, ws)
                 except (TimeoutError, ValueError, KeyError):
@@ -321,32 +268,18 @@ class Client(BaseClient[Receipt]):
                 self._talk.lost(code)
         self._work.put(lambda: self._over(connection, code, reason))
 
-    def _over(self, connection: _Connection, code: int, reason: str) -> None:
+    def _over(self, connection: Connection, code: int, reason: str) -> None:
         del self._connections[connection.stamp]
         self._feed(Lost(connection.stamp, code, reason))
 
-    def _opened(self, connection: _Connection) -> ClientConnection:
-        url = connection.url
-        return connect(
-            url, subprotocols=[Subprotocol(SUBPROTOCOL)], compression=None, ping_interval=None,
-            open_timeout=connection.within_s, close_timeout=CLOSE_TIMEOUT_S,
-            proxy=proxy(url.partition("?")[0]), ssl=(self._ssl or tls()) if url.startswith("wss:") else None,
-        )
-
-    def _welcome(self, connection: _Connection, ws: ClientConnection) -> None:
+    def _welcome(self, connection: Connection, ws: ClientConnection) -> None:
         """Until the welcome, and until the machine has heard of it."""
-        until = time.monotonic() + connection.within_s
-        frame: dict[str, Any] = {}
-        while frame.get("t") != "welcome":
-            frame = orjson.loads(ws.recv(timeout=max(0.0, until - time.monotonic())))
-        connection.inbox = frame.get("inbox") or {}
-        connection.liveness = Liveness(float(frame.get("ping_s") or DEFAULT_PING_S), time.monotonic())
-        connection.pace = Pace(frame.get("rate"))
+        frame = connection.welcome(ws)
         if not connection.dropped:
             self._post(Welcome(connection.stamp, frame["node"], frame["gen"], frame["epoch"], frame.get("resume", "")))
             connection.decided.wait()
 
-    def _take(self, connection: _Connection, text: str | bytes) -> None:
+    def _take(self, connection: Connection, text: str | bytes) -> None:
         with self._intake:
             for happening in self._hear(connection.stamp, text):
                 if isinstance(happening, Message):
@@ -391,7 +324,7 @@ class Client(BaseClient[Receipt]):
         else:
             self._flush(live)
 
-    def _flush(self, connection: _Connection) -> None:
+    def _flush(self, connection: Connection) -> None:
         if (wait_s := connection.flush()) > 0:
             self._work.put(lambda: self._later("pace", lambda: wait_s, self._flush_writes))
 
