@@ -13,12 +13,15 @@ from _socket import socket as RawSocket
 from collections.abc import Callable
 from random import random
 from socket import SHUT_WR
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any
 
 from ringway.core.close_codes import CloseCode
 
 from . import fast
 from .endpoint import Endpoint
+from .handler import Ending
+from .handler import Handler as Handler
+from .handler import Stream as Stream
 from .outbox import Outbox
 from .poller import NONE, READ, WRITE
 from .wire import (
@@ -49,34 +52,6 @@ DEFLATE_FROM_BYTES = 256
 ABNORMAL = 1006  # RFC 6455, section 7.1.5: the connection just broke; never on the wire
 _PING = encode_ping()
 _QUIET, _PINGED, _ANSWERED = range(3)  # where a connection is in its ping cycle
-
-
-class Stream(Protocol):
-    """A non-blocking socket, plain or TLS: BlockingIOError when it would block, OSError when it is broken."""
-
-    def recv(self, size: int, /) -> bytes: ...
-    def send(self, data: bytes | memoryview, /) -> int: ...
-    def fileno(self) -> int: ...
-    def shutdown(self, how: int, /) -> None: ...
-    def close(self) -> None: ...
-
-
-class Handler(Protocol):
-    """The application's side: plain callbacks that run in the hub and must not block."""
-
-    def on_open(self, connection: Connection, request: Handshake, /) -> None: ...
-    def on_text(self, connection: Connection, payload: bytes, /) -> None: ...
-    def on_binary(self, connection: Connection, payload: bytes, /) -> None: ...
-    def on_close(self, connection: Connection, code: int, reason: str, cause: str, /) -> None:
-        """Once for each `on_open`, a turn of the loop after the connection stopped being open."""
-
-
-class Ending(NamedTuple):
-    """Why a connection ended, as it was counted."""
-
-    code: int
-    reason: str
-    cause: str
 
 
 class Connection(fast.Line):
