@@ -64,8 +64,8 @@ class Services:
         self._make_routing()
         self.rings.on_change(self._ring_changed)
         self.hub.on_count = self.metrics.listeners.set
-        tasks = [self._sync_redis, self.log.carry_over, self._share_slots, self.metrics.flush, partial(set_gauges, self)]
-        self.pulse = Pulse(tasks)
+        gauges = partial(set_gauges, self)
+        self.pulse = Pulse([self._sync_redis, self.log.carry_over, self._share_slots, self.metrics.flush, gauges])
 
     def _make_zookeeper(self) -> None:
         common = self.config.common
