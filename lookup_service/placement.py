@@ -38,4 +38,5 @@ def place(current: Current, uid: str, down: frozenset[str] = frozenset()) -> Pla
     chosen = next((node for node in heirs if node not in down), owner)
     if chosen == owner:
         return Placement(members[owner], "route", candidates)
-    return Placement(members[chosen], "softdown", candidates, current.busiest_heir(down))
+    part = current.busiest_heir(down)  # 1: one node takes all of them, and its own queue is the crowd's
+    return Placement(members[chosen], "softdown", candidates, part if part < 1.0 else None)

@@ -1,5 +1,9 @@
 from __future__ import annotations
 
+from collections import Counter
+
+import pytest
+
 from ringway.lookup_service.placement import place
 from tests.lookup_service.helpers import rings
 
@@ -32,3 +36,19 @@ def test_when_all_are_marked_the_owner_is_the_answer() -> None:
     for uid in UIDS:
         placed = place(CURRENT, uid, frozenset({"n1", "n2", "n3", "n4"}))
         assert (placed.member.id, placed.reason) == (VIEW.ring.owner(uid), "route")
+
+
+def test_a_crowd_knows_the_part_of_its_busiest_node() -> None:
+    down = frozenset({"n2"})
+    placed = [place(CURRENT, uid, down) for uid in UIDS]
+    (part,) = {one.crowd_part for one in placed if one.reason == "softdown"}
+    assert part is not None
+    assert 1 / 3 < part < 1 / 2
+    heirs = Counter(place(CURRENT, f"u{i}", down).member.id for i in range(20_000) if VIEW.ring.owner(f"u{i}") == "n2")
+    assert max(heirs.values()) / heirs.total() == pytest.approx(part, abs=0.02)
+    assert {one.crowd_part for one in placed if one.reason == "route"} == {None}
+
+
+def test_a_crowd_of_which_one_node_takes_all_has_no_pace_of_its_own() -> None:
+    two = rings("n1", "n2").current()
+    assert {place(two, uid, frozenset({"n2"})).crowd_part for uid in UIDS} == {None}

@@ -254,3 +254,16 @@ def test_explain_of_a_softdown_names_both() -> None:
     _, body, _ = ask(router(made, softdown=softdown), f"uid=alice&avoid={owner}&explain=1")
     assert body["explain"]["down"] == [owner]
     assert f"{owner} does not answer, and {heir} is the next" in body["explain"]["why"]
+
+
+def test_the_clients_of_a_marked_node_are_paced_together() -> None:
+    softdown = FakeSoftDown()
+    softdown.down = frozenset({"n2"})
+    at = router(rings(*(f"n{i}" for i in range(1, 8))), softdown=softdown, slots=ConnectSlots(1.0, 1.0, 1e6))
+    owner = at.rings.current().view.ring.owner
+    last: dict[str, int] = {}
+    for uid in [uid for i in range(4000) if owner(uid := f"user-{i}") == "n2"]:
+        _, body, _ = ask(at, f"uid={uid}")
+        last[body["node"]] = body["connect_after_ms"]
+    assert len(last) == 6
+    assert min(last.values()) > 0.9 * max(last.values())  # the queues end together, though one is longer by a third
