@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
@@ -18,22 +19,39 @@ STUBS = ("types-gevent", "types-psutil")
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 
-def run(*command: str | Path, cwd: Path) -> str:
-    done = subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=False)
+def run(*command: str | Path, cwd: Path, **env: str) -> str:
+    done = subprocess.run(command, cwd=cwd, env={**os.environ, **env}, capture_output=True, text=True, check=False)
     assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
     return done.stdout
 
 
-@pytest.fixture(scope="module")
-def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Built from a copy: setuptools would pick up what an earlier build left in `build/`."""
-    source = tmp_path_factory.mktemp("source")
+def build(source: Path, **env: str) -> Path:
+    """A wheel, built from a copy: setuptools would pick up what an earlier build left behind."""
+    unwanted = shutil.ignore_patterns("__pycache__", "node_modules", "*.so")
     for part in PARTS:
-        shutil.copytree(ROOT / part, source / part, ignore=shutil.ignore_patterns("__pycache__", "node_modules"))
+        shutil.copytree(ROOT / part, source / part, ignore=unwanted)
     for name in ("pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, source)
-    run(sys.executable, "-m", "build", "--wheel", "--outdir", "dist", ".", cwd=source)
+    run(sys.executable, "-m", "build", "--wheel", "--outdir", "dist", ".", cwd=source, **env)
     return next((source / "dist").glob("*.whl"))
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return build(tmp_path_factory.mktemp("source"))
+
+
+def extensions(wheel: Path) -> list[str]:
+    return [name for name in zipfile.ZipFile(wheel).namelist() if name.endswith((".so", ".c"))]
+
+
+@pytest.mark.skipif(shutil.which("cc") is None, reason="no C compiler here")
+def test_the_wheel_has_the_compiled_hot_path(wheel: Path) -> None:
+    assert [name.split(".")[0] for name in extensions(wheel)] == ["ringway/ws_server/_fast"]
+
+
+def test_without_a_compiler_it_is_built_without_it(tmp_path: Path) -> None:
+    assert extensions(build(tmp_path, CC="/bin/false")) == []
 
 
 @pytest.fixture(scope="module")
