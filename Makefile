@@ -27,7 +27,7 @@ types: .venv/.dev
 bench: .venv/.dev
 	$(BIN)/python -m bench
 
-# Traffic through every fault, and through three at random together, ten seeds; hours, not part of `make test`.
+# Traffic through every fault, and through three at random together, ten seeds; some 40 minutes, not part of `make test`.
 chaos: .venv/.dev
 	.ci/install-servers
 	$(BIN)/python -m bench.chaos

@@ -1,7 +1,7 @@
 """`python -m bench.chaos`: traffic through faults on a real cluster; nothing may be lost, doubled or out of order.
 
     python -m bench.chaos                     each fault alone and three at random together, ten seeds, five rolling
-                                              restarts; some 50 minutes on two cores
+                                              restarts; some 40 minutes on two cores
     python -m bench.chaos --only drains       the scenarios whose name contains the text
     python -m bench.chaos --seeds 1,2 --sessions 500
 
