@@ -223,7 +223,9 @@ class Conversation(Generic[R]):
         if group is not None and (receipt := self.groups.pop(group, None)) is not None:
             receipt.fail(error)
             return ()
-        return () if id is not None and self._refuse(id, error) else (error,)
+        # Of a second copy of a message that has its answer, a refusal for the time being says nothing.
+        settled = id is not None and (self._refuse(id, error) or error.code in RETRYABLE)
+        return () if settled else (error,)
 
     def _refuse(self, id: str, error: FrameRefused) -> bool:
         entry = self.outbox.settle(id)

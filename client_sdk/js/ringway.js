@@ -718,7 +718,8 @@ export class Conversation {
       receipt?.fail(error);
       return receipt ? [] : [{ error }];
     }
-    return id !== null && this.#refuse(id, error) ? [] : [{ error }];
+    // Of a second copy of a message that has its answer, a refusal for the time being says nothing.
+    return id !== null && (this.#refuse(id, error) || RETRYABLE.includes(error.code)) ? [] : [{ error }];
   }
 
   #refuse(id, error) {

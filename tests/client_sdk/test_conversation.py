@@ -140,6 +140,15 @@ def test_an_unavailable_log_holds_everything_back_and_then_says_it_in_order() ->
     assert note.error is None
 
 
+def test_a_second_copy_that_is_refused_after_the_ok_is_no_error() -> None:
+    conversation, note = talk(), Note()
+    conversation.send("bob", 1, note, id="m1")
+    conversation.hear({"t": "ok", "id": "m1", "seq": 1})
+    assert conversation.hear({"t": "error", "id": "m1", "code": "unavailable", "message": "another one first"}) == ()
+    assert not conversation.held
+    assert note.answer == "ok 1"
+
+
 def test_each_message_is_heard_once_whichever_connection_brings_it() -> None:
     conversation = talk()
     heard = [happening for seq in (1, 2, 1, 3, 2, 3) for happening in conversation.hear(msg(seq))]
