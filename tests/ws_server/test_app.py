@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any
 
 import httpx
 import pytest
+from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
 from tests.harness import redises, zookeepers
@@ -165,8 +167,9 @@ def test_an_inline_handler_answers_from_the_event_loop(
         assert (client.read()["body"], client.read()["t"]) == ("now", "ok")
         client.socket.send("#own format")
         assert client.socket.recv(5) == "#own format"
-        for _ in range(700):
-            client.send(t="ping")
+        with suppress(ConnectionClosed):  # the node may have closed it before all are sent
+            for _ in range(700):
+                client.send(t="ping")
         assert client.closed() == 4102
 
 
