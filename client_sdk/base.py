@@ -215,7 +215,7 @@ class BaseClient(Generic[R]):
             frame = orjson.loads(text)
             if frame["t"] == "move":
                 url, gen, epoch, ms = frame["url"], frame["gen"], frame["epoch"], int(frame.get("deadline_ms") or 0)
-                self._post(Move(stamp, url, gen, epoch, ms))
+                self._post(Move(stamp, url, gen, epoch, ms, frame.get("node") or ""))
                 return ()
             with self._guard:
                 happened = self._talk.hear(frame)

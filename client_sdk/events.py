@@ -75,7 +75,7 @@ class Lost:
 
 @dataclass(frozen=True, slots=True)
 class Move:
-    """The node hands the session over to the one behind `url`, and keeps this connection for `deadline_ms` at least."""
+    """The node hands the session over to `node`, behind `url`, and keeps this connection for `deadline_ms` at least."""
 
     on: ClassVar[str] = "move"
     stamp: int
@@ -83,6 +83,7 @@ class Move:
     gen: int
     epoch: int
     deadline_ms: int = 0
+    node: str = ""
 
 
 @dataclass(frozen=True, slots=True)

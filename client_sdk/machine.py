@@ -207,7 +207,7 @@ def _move(m: Machine, event: Move, now: float, random: Random) -> Step:
     if (event.gen, event.epoch) < (m.gen, m.epoch):  # a node behind the ring may not redirect anybody
         return m, ()
     old = (Drop(m.attempt),) if m.attempt else ()
-    m = replace(_saw(m, event.gen, event.epoch), url=event.url, node="", patience_s=event.deadline_ms / 1000)
+    m = replace(_saw(m, event.gen, event.epoch), url=event.url, node=event.node, patience_s=event.deadline_ms / 1000)
     m, actions = _connect(m)
     return m, (*old, *actions)
 

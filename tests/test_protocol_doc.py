@@ -35,7 +35,7 @@ NODE = {
     "joined": frames.joined(**INBOX),
     "left": frames.left(group="g"),
     "position": frames.position(ch="u:a", gen="a", seq=1, recovered=False, oldest=1),
-    "move": frames.move(url="ws://x", version=VERSION, deadline_ms=1),
+    "move": frames.move(node="n2", url="ws://x", version=VERSION, deadline_ms=1),
     "pong": frames.PONG,
 }
 

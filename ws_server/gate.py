@@ -258,7 +258,7 @@ class Gate:
             token = tickets.issue(self._place.keys, uid=ticket.uid, node=owner.id, version=view.version,
                                   now=time.time(), roles=ticket.roles, reason="move")
             url = f"{owner.url}?ticket={token}"
-            connection.send(frames.move(url=url, version=view.version, deadline_ms=0))
+            connection.send(frames.move(node=owner.id, url=url, version=view.version, deadline_ms=0))
         self._close(connection, CloseCode.WRONG_NODE, "wrong node")
 
     def _close(self, connection: Connection, code: CloseCode, cause: str, *, spread_ms: int = 0) -> None:

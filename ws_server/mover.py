@@ -221,7 +221,8 @@ class Mover:
         ticket = self._gate.ticket(session, home.id, reason, self._deadline_s + TICKET_S)
         url = f"{home.url}?ticket={ticket}"
         deadline_ms = int(self._deadline_s * 1000)
-        session.send_frame(encode_text(frames.move(url=url, version=view.version, deadline_ms=deadline_ms)))
+        frame = frames.move(node=home.id, url=url, version=view.version, deadline_ms=deadline_ms)
+        session.send_frame(encode_text(frame))
         self.counts["told"] += 1
 
     def _time_over(self, deadline: _Deadline, now: float) -> None:

@@ -266,7 +266,7 @@ const RULES = {
     if (event.gen < m.gen || (event.gen === m.gen && event.epoch < m.epoch)) return [m, []];
     const old = m.attempt ? [{ do: "drop", stamp: m.attempt }] : [];
     const patienceS = (event.deadline_ms ?? 0) / 1000;
-    const [next, actions] = connect(change(saw(m, event.gen, event.epoch), { url: event.url, node: "", patienceS }));
+    const [next, actions] = connect(change(saw(m, event.gen, event.epoch), { url: event.url, node: event.node ?? "", patienceS }));
     return [next, [...old, ...actions]];
   },
 
@@ -1100,8 +1100,8 @@ export class Client {
         return;
       }
       if (frame.t === "move") {
-        const { url, gen, epoch, deadline_ms: ms = 0 } = frame;
-        this.#feed({ on: "move", stamp: connection.stamp, url, gen, epoch, deadline_ms: ms });
+        const { node = "", url, gen, epoch, deadline_ms: ms = 0 } = frame;
+        this.#feed({ on: "move", stamp: connection.stamp, node, url, gen, epoch, deadline_ms: ms });
         return;
       }
       happenings = this.#talk.hear(frame);

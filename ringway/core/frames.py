@@ -276,10 +276,10 @@ def error(*, code: str, message: str, id: str | None = None, group: str | None =
     return orjson.dumps({name: value for name, value in frame.items() if value is not None})
 
 
-def move(*, url: str, version: Version, deadline_ms: int) -> bytes:
-    """The session's next place: a complete URL with its ticket, good for deadline_ms milliseconds."""
+def move(*, node: str, url: str, version: Version, deadline_ms: int) -> bytes:
+    """The session's next place: a node, and a complete URL with its ticket, good for deadline_ms milliseconds."""
     return orjson.dumps({
-        "t": "move", "url": url, "gen": version.gen, "epoch": version.epoch, "deadline_ms": deadline_ms,
+        "t": "move", "node": node, "url": url, "gen": version.gen, "epoch": version.epoch, "deadline_ms": deadline_ms,
     })
 
 

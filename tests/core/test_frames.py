@@ -98,8 +98,8 @@ def test_server_frames_are_json_with_the_documented_fields() -> None:
                      "gen": "g", "seq": 7, "ts": 99}
     assert json.loads(frames.ok(id="1")) == {"t": "ok", "id": "1"}
     assert json.loads(frames.ok(id="1", seq=3)) == {"t": "ok", "id": "1", "seq": 3}
-    assert json.loads(frames.move(url="ws://x", version=Version(5, 6), deadline_ms=9)) == {
-        "t": "move", "url": "ws://x", "gen": 5, "epoch": 6, "deadline_ms": 9}
+    assert json.loads(frames.move(node="n2", url="ws://x", version=Version(5, 6), deadline_ms=9)) == {
+        "t": "move", "node": "n2", "url": "ws://x", "gen": 5, "epoch": 6, "deadline_ms": 9}
     assert json.loads(frames.error(code="forbidden", message="no", id="2")) == {
         "t": "error", "code": "forbidden", "message": "no", "id": "2"}
     assert "oldest" not in json.loads(frames.joined(group="g", gen="x", seq=0, unread=0, recovered=True))

@@ -360,7 +360,7 @@ class FakeCluster:
         async def tell() -> None:
             for session in list(old.sessions):
                 target = url or f"{self.nodes[to].url}?ticket={self.ticket(session.uid, to)}"
-                await session.send(t="move", url=target, gen=GEN, epoch=epoch or self.epoch, deadline_ms=2000)
+                await session.send(t="move", node=to, url=target, gen=GEN, epoch=epoch or self.epoch, deadline_ms=2000)
 
         self._run(tell())
 

@@ -45,7 +45,7 @@ class Placements:
     unanswered: list[int] = field(default_factory=list)
     took_s: list[float] = field(default_factory=list)
     codes: Counter[str] = field(default_factory=Counter)
-    stories: list[list[str]] = field(default_factory=list)  # of those that took more than two
+    stories: list[list[str]] = field(default_factory=list)  # of those that took more than they may
 
     def __str__(self) -> str:
         took = sorted(self.took_s)
@@ -80,7 +80,7 @@ class Counting(AsyncClient):
         super()._over(connection, code, reason)
 
     def _adopt(self, stamp: int) -> None:
-        if self._connects > 2:
+        if self._connects > 2 or self._unanswered > 1:
             self._placements.stories.append([self.uid, *self._story])
         self._story.clear()
         self._placements.connects.append(self._connects)
