@@ -44,7 +44,7 @@ def taking_part(subject: Subject, names: tuple[str, ...]) -> list[Subjected]:
             and (subject.others or peer.name in FEW) and (not names or peer.name in names)]
 
 
-@click.command(help=__doc__)
+@click.command(help=(__doc__ or "").replace("\n\n    ", "\n\n\b\n    "))  # \b: lines stay as they are
 @click.option("--only", default="", help="Subjects whose name contains this text.")
 @click.option("--peer", "names", multiple=True, help="These peers only.")
 @click.option("--rounds", type=click.IntRange(1, 50), default=None, help="Rounds instead of each subject's own.")

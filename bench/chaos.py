@@ -221,7 +221,7 @@ def _line(group: Sequence[Row]) -> str:
     return f"| {' | '.join(map(str, cells))} |"
 
 
-@click.command(help=__doc__)
+@click.command(help=(__doc__ or "").replace("\n\n    ", "\n\n\b\n    "))  # \b: lines stay as they are
 @click.option("--only", default="", help="Scenarios whose name contains this text.")
 @click.option("--seeds", default="1,2,3,4,5,6,7,8,9,10", help="Seeds, separated by commas.")
 @click.option("--seconds", default=8.0, help="How long each run talks, at least.")

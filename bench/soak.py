@@ -195,7 +195,7 @@ def totals(rounds: list[Round]) -> str:
     return f"{len(rounds)} strikes, {wrong} violations; from healing to agreement: {agreed_s}"
 
 
-@click.command(help=__doc__)
+@click.command(help=(__doc__ or "").replace("\n\n    ", "\n\n\b\n    "))  # \b: lines stay as they are
 @click.option("--minutes", type=click.FloatRange(0.1, 1440), default=30.0)
 @click.option("--seed", type=int, default=None, help="Of an earlier run, to see its faults again.")
 @click.option("--sessions", type=click.IntRange(1, 5000), default=500)
