@@ -5,7 +5,8 @@ SHELL := /bin/bash
 .PHONY: demo test lint types bench chaos soak clean
 
 BIN := .venv/bin
-WORKERS ?= 2
+# Tests mostly wait, so three at a time suit two cores.
+WORKERS ?= 3
 
 # A running cluster on this machine: lookup service, three nodes, ZooKeeper's protocol, Redis. Ctrl-C stops all of it.
 demo: .venv/.server

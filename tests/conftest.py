@@ -18,6 +18,8 @@ from tests.harness.leaks import Resources, leaked
 
 CHOICES = pytest.StashKey[tuple[zookeepers.Choice, redises.Choice]]()
 LASTING = pytest.StashKey[dict[str, str]]()
+CROWDS = {f"tests/integration/test_{name}.py" for name in
+          ("agreement", "crowd", "ensemble", "fencing", "nothing_lost", "rebalancing", "slow_movers")}
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -35,13 +37,13 @@ def pytest_configure(config: pytest.Config) -> None:
 class ByFile(LoadScopeScheduling):  # type: ignore[misc]
     """A file's tests run in one process: its fixtures are made once.
 
-    Those of tests/integration/ all run in one, and first: each wants the machine for itself, and they take longest.
+    Those with hundreds of clients all run in one process, and first: two of them at a time would be too much.
     (xdist_group would say it more simply, but xdist 3.8 does not see these marks under pytest 9.2.)
     """
 
     def _split_scope(self, nodeid: str) -> str:
         file = nodeid.split("::")[0]
-        return file.rpartition("/")[0] if "/integration/" in file else file
+        return "crowds" if file in CROWDS else file
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> ByFile:
@@ -50,7 +52,10 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> ByFile:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    items.sort(key=lambda item: "/integration/" not in item.nodeid)
+    def order(item: pytest.Item) -> tuple[bool, bool]:
+        return item.nodeid.split("::")[0] not in CROWDS, "/integration/" not in item.nodeid
+
+    items.sort(key=order)  # the longest first
 
 
 def pytest_report_header(config: pytest.Config) -> list[str]:

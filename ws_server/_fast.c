@@ -19,7 +19,7 @@
 #include <sys/socket.h>
 
 enum { FIN_TEXT = 0x81, FIN_BINARY = 0x82, MASKED = 0x80, SIZE = 0x7F };
-enum { READ_BYTES = 65536, EVENTS = 512, CHUNK = 32, CHUNK_BYTES = 32768 };
+enum { READ_BYTES = 65536, EVENTS = 512, CHUNK = 4, CHUNK_BYTES = 32768 };
 
 static unsigned char buffer[READ_BYTES];
 static int reading; /* the buffer is in use; a finalizer that turns the loop meanwhile gets Python's way of reading */
