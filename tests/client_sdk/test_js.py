@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import subprocess
 import sys
 import tomllib
@@ -13,18 +12,11 @@ from pathlib import Path
 import pytest
 
 from ringway.client_sdk.machine import MAX_HOPS, TRANSITIONS
+from tests.harness import node_ws
 
 ROOT = Path(__file__).parent.parent.parent
 TESTS = ROOT / "tests" / "js"
 SHIPPED = ROOT / "client_sdk" / "js"
-IN_CI = os.environ.get("CI", "").lower() not in ("", "0", "false")
-
-
-def unavailable(why: str) -> None:
-    """Skips here, fails in CI."""
-    if IN_CI:
-        pytest.fail(why)
-    pytest.skip(why)
 
 
 def run(*command: str) -> str:
@@ -36,28 +28,12 @@ def run(*command: str) -> str:
 
 @pytest.fixture(scope="module")
 def node() -> str:
-    """Node, 20 or later."""
-    path = shutil.which("node")
-    if path is None:
-        unavailable("node is not installed")
-    assert path is not None
-    version = run(path, "--version").strip()
-    if int(version[1:].split(".")[0]) < 20:
-        unavailable(f"node is {version}, the JavaScript tests need 20 or later")
-    return path
+    return node_ws.node()
 
 
 @pytest.fixture(scope="module")
 def packages(node: str) -> Path:
-    """tests/js/node_modules, installed at need."""
-    wanted = json.loads((TESTS / "package.json").read_text())["devDependencies"]
-    modules = TESTS / "node_modules"
-    if not all((modules / name / "package.json").exists() for name in wanted):
-        npm = shutil.which("npm")
-        command = [npm or "npm", "install", "--no-package-lock", "--no-audit", "--no-fund", "--ignore-scripts"]
-        if npm is None or subprocess.run(command, cwd=TESTS, capture_output=True, timeout=110).returncode:
-            unavailable(f"npm could not install {', '.join(wanted)}")
-    return modules
+    return node_ws.packages()
 
 
 def test_the_tables_are_the_same_in_both_languages(node: str) -> None:

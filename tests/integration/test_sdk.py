@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-import shutil
 import subprocess
 import threading
 import time
@@ -16,6 +15,7 @@ from typing import Any
 import pytest
 
 from ringway.client_sdk import AsyncClient, Client, ClientError, Gap, Message, State
+from tests.harness import node_ws
 from tests.harness.cluster import Cluster
 from tests.harness.waiting import wait_until
 
@@ -173,9 +173,8 @@ PROGRAM = """
 
 
 def test_python_and_javascript_talk_to_each_other(cluster: Cluster, tmp_path: Path) -> None:
-    node, modules = shutil.which("node"), ROOT / "tests" / "js" / "node_modules" / "ws"
-    if node is None or not modules.exists():
-        pytest.skip("node, or tests/js/node_modules of tests/client_sdk/test_js.py, is not there")
+    node = node_ws.node()
+    node_ws.packages()
     command = [node, "--input-type=module", "-e", PROGRAM, f'["{cluster.url}"]']
     with (
         subprocess.Popen(command, cwd=ROOT / "tests" / "js", stdout=subprocess.PIPE, text=True) as program,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import shutil
 import ssl
 import subprocess
 from collections.abc import Iterator
@@ -13,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from ringway.client_sdk import AsyncClient, Client, ConnectFailed
+from tests.harness import node_ws
 from tests.harness.cluster import Cluster
 from tests.harness.waiting import wait_until
 from tests.harness.zookeeper_java import Certificates
@@ -92,9 +92,8 @@ def test_the_blocking_and_the_asyncio_client(cluster: Cluster, trust: ssl.SSLCon
 
 
 def test_the_javascript_client(cluster: Cluster, trust: ssl.SSLContext, certificates: Certificates) -> None:
-    node = shutil.which("node")
-    if node is None or not (JS / "node_modules" / "ws").exists():
-        pytest.skip("node, or tests/js/node_modules of tests/client_sdk/test_js.py, is not there")
+    node = node_ws.node()
+    node_ws.packages()
     command = [node, "--input-type=module", "-e", PROGRAM, cluster.url]
     env = {**os.environ, "NODE_EXTRA_CA_CERTS": str(certificates.ca)}
     with (
