@@ -26,6 +26,7 @@ from tests.harness.crowd import allow_files
 from tests.harness.redises import RealRedis
 from tests.harness.zookeepers import DevServerZooKeeper, RealZooKeeper
 from tests.lookup_service.helpers import HASHING
+from tests.lookup_service.orphans import assert_they_end
 from tests.lookup_service.registered import Cluster, Lookup, eventually
 from tests.lookup_service.test_routing import ODD_UIDS
 
@@ -156,23 +157,8 @@ def test_it_stops_at_once_with_streams_open_and_leaves_no_process(cluster: Clust
 
 @pytest.mark.parametrize("when", ["ready", "starting"])
 def test_workers_end_in_order_when_the_parent_is_killed(cluster: Cluster, when: str) -> None:
-    """Started without the harness, which would kill what a dead parent leaves behind."""
-    command = [sys.executable, "-m", "ringway.lookup_service", "--workers", "2"]
-    environment = {**os.environ, **cluster.env}
-    parent = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True, start_new_session=True)
-    assert parent.stdout is not None
-    try:
-        if when == "ready":
-            assert "ready" in parent.stdout.readline()
-        children = eventually(lambda: len(found := psutil.Process(parent.pid).children()) == 2 and found)
-        parent.kill()
-        parent.wait()
-        _, alive = psutil.wait_procs(children, timeout=5)
-        assert alive == []  # and the fixture sees that their leader znodes are gone before the session's time
-    finally:
-        parent.stdout.close()
-        parent.kill()
-        parent.wait()
+    command = [sys.executable, "-m", "ringway.lookup_service"]
+    assert_they_end(command, cluster.env, ready=when == "ready", children=2)
 
 
 def test_a_taken_port_and_bad_options_are_one_line(cluster: Cluster) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,6 +11,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from tests.lookup_service.orphans import assert_they_end
 from tests.lookup_service.registered import Cluster, Lookup, eventually
 
 SCRIPT = Path(__file__).with_name("spawned.py")
@@ -77,19 +77,4 @@ def test_they_end_with_the_parent(cluster: Cluster) -> None:
 
 
 def test_they_end_in_order_when_the_parent_is_killed(cluster: Cluster) -> None:
-    """Started without the harness, which would kill what a dead parent leaves behind."""
-    command = [sys.executable, str(SCRIPT), "--workers", "2"]
-    environment = {**os.environ, **cluster.env}
-    parent = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True, start_new_session=True)
-    assert parent.stdout is not None
-    try:
-        assert "ready" in parent.stdout.readline()
-        children = psutil.Process(parent.pid).children()
-        parent.kill()
-        parent.wait()
-        _, alive = psutil.wait_procs(children, timeout=5)
-        assert alive == []  # and the fixture sees that their leader znodes are gone before the session's time
-    finally:
-        parent.stdout.close()
-        parent.kill()
-        parent.wait()
+    assert_they_end([sys.executable, str(SCRIPT)], cluster.env, ready=True, children=3)  # with the resource tracker
