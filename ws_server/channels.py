@@ -196,6 +196,11 @@ class Channel:
         catch_up = self.catching(sink)
         return catch_up.at if catch_up else None
 
+    def is_being_placed(self, sink: Sink) -> bool:
+        """Whether the session has joined and its place in the log is not known yet."""
+        catch_up = self.catching(sink)
+        return catch_up is not None and catch_up.at is None
+
     def has_given(self, sink: Sink, at: Position) -> bool:
         """Whether the session may have had the message at this position; True while that is not known yet."""
         known = self.reached(sink) or self.position

@@ -139,9 +139,12 @@ class Dispatch:
         elif not self._hooks.allows(session, "publish", publish.group):
             self._refuse(session, "forbidden", f"you may not publish to {publish.group!r}", id=publish.id)
         else:
-            settle = self._settle(session, publish.id)
-            body = orjson.dumps(publish.body)
-            self._delivery.publish(session.uid, publish.id, publish.group, body, settle, sid=session.sid)
+            self._groups.after_joining(session, publish.group, lambda: self._append(session, publish))
+
+    def _append(self, session: Session, publish: Publish) -> None:
+        settle = self._settle(session, publish.id)
+        body = orjson.dumps(publish.body)
+        self._delivery.publish(session.uid, publish.id, publish.group, body, settle, sid=session.sid)
 
     def _join(self, session: Session, join: Join) -> None:
         if self._hooks.authorize is not None:

@@ -15,6 +15,7 @@ from ringway.store.memberships import Memberships
 
 from .channels import Channel
 from .delivery import Delivery
+from .hooks import WAITING
 from .lanes import Lane
 from .log_reader import Head, LogPage, LogReader, Unread
 from .redis_link import AWAY, RedisLink
@@ -41,7 +42,9 @@ class Groups:
         self._keys, self._link = keys, link
         self._returning: Lane[Session] = Lane("reading memberships", self._return, batch=64)
         self._parked: list[Session] = []
+        self._behind: dict[tuple[Session, str], list[Callable[[], object]]] = {}
         link.on_back(self._unpark)
+        link.on_lost(self._all_go_on)
 
     def start(self) -> None:
         self._returning.start()
@@ -82,6 +85,33 @@ class Groups:
         if not channel and self._channels.get(group) is channel:
             del self._channels[group]
             self._subscriber.unsubscribe(self._keys.group_channel(group))
+        self._go_on(session, group)
+
+    def after_joining(self, session: Session, group: str, work: Callable[[], object]) -> None:
+        """Do work now, or when the join of this group that is under way has its place in the log.
+
+        So what a session publishes after its join comes after it in the log too, and to the session itself.
+        """
+        channel = (session.groups or {}).get(group)
+        if channel is None or not self._link.up or not channel.is_being_placed(session):
+            work()
+            return
+        waiting = self._behind.setdefault((session, group), [])
+        waiting.append(work)
+        if len(waiting) == WAITING:
+            session.conn.pause()
+
+    def _go_on(self, session: Session, group: str) -> None:
+        waiting = self._behind.pop((session, group), [])
+        for work in waiting:
+            work()
+        if len(waiting) >= WAITING:
+            session.conn.resume()
+
+    def _all_go_on(self) -> None:
+        """Redis is away: what waits for it is answered so."""
+        for session, group in list(self._behind):
+            self._go_on(session, group)
 
     def leave_all(self, session: Session) -> None:
         for group in list(session.groups or ()):
@@ -105,9 +135,21 @@ class Groups:
         def read() -> None:
             if session.groups and session.groups.get(group) is channel and channel.reached(session) is None:
                 start = Head() if after is None else after
-                self._reader.catch_up(session, channel, start, _joined(session, group))
+                self._reader.catch_up(session, channel, start, self._joined(session, group))
 
         return read
+
+    def _joined(self, session: Session, group: str) -> Callable[[LogPage | None], bool]:
+        def tell(page: LogPage | None) -> bool:
+            if page is not None:
+                oldest = None if page.recovered else page.oldest
+                frame = frames.joined(group=group, gen=page.gen, seq=page.seq, unread=page.pending,
+                                      recovered=page.recovered, oldest=oldest)
+                session.send_frame(encode_text(frame))
+            self._go_on(session, group)
+            return page is not None  # without one the answer waits for Redis
+
+        return tell
 
     def _return(self, sessions: list[Session]) -> None:
         try:
@@ -124,15 +166,3 @@ class Groups:
         for session in parked:
             self.come_back(session)
 
-
-def _joined(session: Session, group: str) -> Callable[[LogPage | None], bool]:
-    def tell(page: LogPage | None) -> bool:
-        if page is None:
-            return False  # the answer waits for Redis
-        oldest = None if page.recovered else page.oldest
-        frame = frames.joined(group=group, gen=page.gen, seq=page.seq, unread=page.pending, recovered=page.recovered,
-                              oldest=oldest)
-        session.send_frame(encode_text(frame))
-        return True
-
-    return tell

@@ -35,17 +35,24 @@ class RedisLink:
         self.since = time.monotonic()
         self._ping = ping
         self._on_back: list[Callable[[], object]] = []
+        self._on_lost: list[Callable[[], object]] = []
         self._knocking: Any = None
 
     def on_back(self, listener: Callable[[], object]) -> None:
         """Have `listener` called, in the knocking greenlet, each time Redis is back."""
         self._on_back.append(listener)
 
+    def on_lost(self, listener: Callable[[], object]) -> None:
+        """Have `listener` called, by whoever finds it out, when Redis is away. It must not block."""
+        self._on_lost.append(listener)
+
     def lost(self, why: BaseException) -> None:
         """A call has failed. Knowing it already is no error."""
         if self.up:
             log.error("Redis is away (%s): sessions stay, durable messages are answered `unavailable`", why)
             self.up, self.since = False, time.monotonic()
+            for listener in self._on_lost:
+                listener()
         if not self._knocking:
             self._knocking = gevent.spawn(self._knock)
 
