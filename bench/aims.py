@@ -9,6 +9,7 @@ from .subjects import CEILING, GROWTH, OURS, Row, echo_name
 
 Results = Mapping[str, Mapping[str, Row]]
 ONE, TEN = echo_name(100, 1, 64), echo_name(100, 10, 64)
+TEN_APART = TEN + ", a write each"
 STOCK, PICOWS, NODE = "flask-sock", "picows+uvloop", "node ws"
 
 
@@ -28,14 +29,26 @@ def value(results: Results, subject: str, peer: str, figure: str) -> float | Non
     return None if found is None else float(found)
 
 
-def over(subject: str, peer: str, figure: str = "per_s") -> Callable[[Results], float | None]:
-    """ringway's figure over a peer's."""
+def over(
+    subject: str, peer: str, figure: str = "per_s", *, of: str = OURS
+) -> Callable[[Results], float | None]:
+    """ringway's figure (`of`: another's) over a peer's."""
 
     def measure(results: Results) -> float | None:
-        ours, theirs = value(results, subject, OURS, figure), value(results, subject, peer, figure)
+        ours, theirs = value(results, subject, of, figure), value(results, subject, peer, figure)
         return None if ours is None or not theirs else ours / theirs
 
     return measure
+
+
+def inverse(measure: Callable[[Results], float | None]) -> Callable[[Results], float | None]:
+    """Where less is better."""
+
+    def inverted(results: Results) -> float | None:
+        value = measure(results)
+        return 1 / value if value else None
+
+    return inverted
 
 
 def ours(subject: str, figure: str) -> Callable[[Results], float | None]:
@@ -60,14 +73,19 @@ def beside(results: Results) -> float | None:
     return None if with_them is None or not alone else with_them / alone
 
 
+# What a server that only echoes reaches: no design gets past it.
+ATTAINABLE = over(ONE, STOCK, of=CEILING)
 AIMS = (
     Aim("echo, 1 in flight, over flask-sock", 6, over(ONE, STOCK)),
+    Aim("echo, 1 in flight, over the ceiling", 0.8, over(ONE, CEILING)),
     Aim("echo, 1 in flight, over node ws", 1.3, over(ONE, NODE)),
     Aim("echo, 1 in flight, over picows", 1, over(ONE, PICOWS)),
     Aim("echo, 1 in flight, p99 over picows'", 1, over(ONE, PICOWS, "p99_ms"), at_most=True),
     Aim("echo, 10 in flight, over picows", 1, over(TEN, PICOWS)),
+    Aim("the same with a write for each message, over picows", 1, over(TEN_APART, PICOWS)),
     Aim("handshakes with a ticket, over flask-sock", 5, over("handshakes", STOCK)),
     Aim("handshakes with a ticket, over picows", 0.8, over("handshakes", PICOWS)),
+    Aim("the same, processor time", 0.8, inverse(over("handshakes", PICOWS, "server_us"))),
     Aim("memory of an idle session at 18,000", 4, ours("memory per idle connection", "kib_18000"), True, " KiB"),
     Aim("core for 10,000 idle sessions with pings", 3,
         ours("10,000 idle connections, pings every 25 s", "core_percent"), True, " %"),

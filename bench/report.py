@@ -7,7 +7,7 @@ import math
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from .aims import AIMS
+from .aims import AIMS, ATTAINABLE
 from .peers import HERE, PEER_PYTHON, WORK
 from .plots import bars, file_name, lines
 from .results import RESULTS, machine, parts, peer_versions, write_json
@@ -25,8 +25,9 @@ INTRODUCTION = """\
 Medians of interleaved rounds (`make bench`); a p99 is the median of the rounds' p99s. `ratio` is ringway over the
 peer: above 1, ringway is better. `server_us`: processor microseconds of the server's processes for each message
 (echo: one in and one out), handshake, delivery or route, measured over the same time; node to node, those of all that
-runs for it, Redis too. `generator`: the share of its own core that the load generator used; near 100 % it was the
-limit, not the server. What it can do at most shows in the row of the ceiling, a C server that does nothing but echo.
+runs for it, Redis too. `busy`: the share of its core that the server used; near 100 % it was the limit. `generator`:
+the share of its own core that the load generator used; where that is near 100 % and `busy` is not, the generator was
+the limit. What a server can reach at most shows in the row of the ceiling, a C server that does nothing but echo.
 `load`: the machine's load average when a run began; the bench itself makes up to 2. All clients are the same program
 with the same schedule: each connection sends its next message when an answer has come, and what comes together is
 answered together, in one write (`a write each`: not so; there the generator is the limit for whoever is as fast as it
@@ -85,6 +86,9 @@ def aims(results: Results) -> list[str]:
             sign = "at most" if aim.at_most else "at least"
             text.append(f"| {aim.what} | {sign} {aim.bound:g}{aim.unit} | {value:.3g}{aim.unit} | "
                         f"{'met' if met else '**missed**'} |")
+    if (most := ATTAINABLE(results)) is not None:
+        text += ["", f"The ceiling, which does nothing but the system calls, is {most:.3g} x flask-sock with 1 in "
+                 "flight: more is not to be had on this machine."]
     return [*text, ""]
 
 
@@ -102,11 +106,13 @@ def table(subject: Subject, rows: Mapping[str, Row]) -> list[str]:
     steps = dict.fromkeys(key for row in done.values() for key in row if key.startswith("kib_"))
     columns = [key for key in FIGURES if key in first] + list(steps)
     generator = ["generator"] if "cpu" in first else []
-    head = ["server", *columns, "ratio", *generator, "load", "rounds"]
+    shares = ["busy", "generator"] if generator and subject.kind != "relay" else generator
+    head = ["server", *columns, "ratio", *shares, "load", "rounds"]
     text = [f"## {subject.name}", "", "| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
     for name, row in best_first(subject, done):
         cells = [figure(column, row) for column in columns]
         cells.append(ratio(subject, rows.get(OURS), row))
+        cells += [f"{busy(row):.0%}"] if "busy" in shares else []
         cells += [f"{row['cpu']:.0%}"] if generator else []
         cells += [f"{row['load']:.1f}", str(row["rounds"])]
         text.append(f"| {name} | " + " | ".join(cells) + " |")
@@ -115,6 +121,11 @@ def table(subject: Subject, rows: Mapping[str, Row]) -> list[str]:
     text += [f"\n{name} failed {row['failures']} times beside that: {row['why_failed']}."
              for name, row in done.items() if "failures" in row]
     return [*text, "", *([f"![{subject.name}]({file_name(subject.name)})", ""] if subject.name in PLOTTED else [])]
+
+
+def busy(row: Row) -> float:
+    """The share of its core that a server used."""
+    return float(row["per_s"] * row["server_us"] / 1e6)
 
 
 def best_first(subject: Subject, rows: Mapping[str, Row]) -> list[tuple[str, Row]]:
@@ -133,13 +144,14 @@ def figure(column: str, row: Row) -> str:
 def generator(results: Results) -> list[str]:
     """Whether the load generator was the limit: what it did against the ceiling, and its share of a core there."""
     text = ["## The load generator", "", "What it did against the ceiling, a C server that only echoes, and the share "
-            "of its core that it used there and against ringway.", "",
-            "| subject | against the ceiling, per s | its share there | against ringway, per s | its share there |",
-            "|---|---|---|---|---|"]
+            "of its core that it used there and against ringway; and the share of its own core that ringway used. "
+            "ringway was the limit where that is nearly all of it.", "",
+            "| subject | against the ceiling, per s | its share there | against ringway, per s | its share there "
+            "| ringway's share |", "|---|---|---|---|---|---|"]
     rows = [(subject.name, ceiling, ours) for subject in SUBJECTS if (row := results.get(subject.name))
             and "cpu" in (ceiling := row.get(CEILING, {})) and "cpu" in (ours := row.get(OURS, {}))]
-    text += [f"| {name} | {ceiling['per_s']:,.0f} | {ceiling['cpu']:.0%} | {ours['per_s']:,.0f} | {ours['cpu']:.0%} |"
-             for name, ceiling, ours in rows]
+    text += [f"| {name} | {ceiling['per_s']:,.0f} | {ceiling['cpu']:.0%} | {ours['per_s']:,.0f} | {ours['cpu']:.0%} "
+             f"| {busy(ours):.0%} |" for name, ceiling, ours in rows]
     return [*text, ""] if rows else []
 
 

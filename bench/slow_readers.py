@@ -83,6 +83,8 @@ def slow_readers(server: Running, paths: Sequence[str]) -> Iterator[Seen]:
     def run() -> None:
         if MANY_CORES:
             os.sched_setaffinity(0, {LOAD_CORE})  # of this thread
+        # Only when the load generator has nothing to do: its waiting for this thread would count as the server's.
+        os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
         for path in paths:
             stream = b""
             with suppress(OSError):

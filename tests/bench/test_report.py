@@ -35,9 +35,14 @@ def test_a_missed_aim_says_so() -> None:
         "| echo, 1 in flight, over flask-sock | at least 6 | 1 | **missed** |"]
 
 
+def test_what_no_server_can_reach_is_said_beside_the_aims() -> None:
+    results = {ECHO.name: {"ringway": ROW, CEILING: {**ROW, "per_s": 5000.0}, "flask-sock": ROW}}
+    assert "is 5 x flask-sock" in "\n".join(aims(results))
+
+
 def test_a_peer_without_figures_is_in_the_table_with_its_reason() -> None:
     text = table(ECHO, {"ringway": ROW, "node ws": {"why": "no node here"}})
-    assert "| node ws | not measured: no node here | | | | | | | |" in text
+    assert "| node ws | not measured: no node here | | | | | | | | |" in text
 
 
 def test_a_ratio_above_one_is_better_whichever_way_the_figure_counts() -> None:
@@ -68,7 +73,7 @@ def test_a_report_is_whole_after_each_subject_and_keeps_what_was_measured_before
 
 def test_the_generator_is_shown_not_to_be_the_limit() -> None:
     text = markdown({ECHO.name: {"ringway": ROW, CEILING: {**ROW, "per_s": 3000.0, "cpu": 0.9}}}, {})
-    assert f"| {ECHO.name} | 3,000 | 90% | 1,000 | 50% |" in text
+    assert f"| {ECHO.name} | 3,000 | 90% | 1,000 | 50% | 1% |" in text
 
 
 def test_the_table_of_fan_outs_has_a_column_for_each_size() -> None:
