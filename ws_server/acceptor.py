@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from ringway.core.close_codes import CloseCode
 
-from .connection import Connection, Handler, Stream
+from .connection import Connection
 from .detach import ENDPOINT, detach, handshake_of
 from .endpoint import Counters, Endpoint, Limits
 from .greeting import READ_BYTES, Greeting
+from .handler import Handler, Stream
 from .handshake import (
     Accept,
     Handshake,

@@ -19,9 +19,7 @@ from ringway.core.close_codes import CloseCode
 
 from . import fast
 from .endpoint import Endpoint
-from .handler import Ending
-from .handler import Handler as Handler
-from .handler import Stream as Stream
+from .handler import Ending, Handler, Stream
 from .outbox import Outbox
 from .poller import NONE, READ, WRITE
 from .wire import (
@@ -34,6 +32,7 @@ from .wire import (
     Reader,
     encode_binary,
     encode_close,
+    encode_own_close,
     encode_ping,
     encode_pong,
     encode_text,
@@ -95,7 +94,7 @@ class Connection(fast.Line):
         self._deflate = deflate
         self._outbox: Outbox | None = None
         self._batch: list[bytes] | None = None
-        self._on_drained: Callable[[], None] | None = None
+        self._on_drained: list[Callable[[], None]] | None = None
         self._token: int | None = None
         self._paused = self._peer_closed = self._gone = self._held = False
         self._ping = _QUIET
@@ -171,10 +170,11 @@ class Connection(fast.Line):
         return True
 
     def close(self, code: int = CloseCode.NORMAL, reason: str = "", cause: str = "node") -> None:
-        """Begin the close handshake after what is queued; does nothing when the connection is no longer open."""
+        """Begin the close handshake after what is queued, unless it began. Raises InvalidInput: no code to send."""
+        frame = encode_own_close(code, reason)  # before anything changes
         if self.ending is None:
             self._end(code, reason, cause)
-            self._say(encode_close(code, reason))
+            self._say(frame)
             self.release()
             self.resume()
             self._schedule(self._endpoint.limits.close_s)
@@ -199,7 +199,9 @@ class Connection(fast.Line):
 
     def when_drained(self, callback: Callable[[], None]) -> None:
         """Call back once, when nothing is queued any more or the connection is gone."""
-        self._on_drained = callback
+        if self._on_drained is None:
+            self._on_drained = []
+        self._on_drained.append(callback)
 
     # -- reading
 
@@ -403,8 +405,8 @@ class Connection(fast.Line):
         self._endpoint.counters.queue_bytes += outbox.size - before
 
     def _drained(self) -> None:
-        callback, self._on_drained = self._on_drained, None
-        if callback is not None:
+        callbacks, self._on_drained = self._on_drained, None
+        for callback in callbacks or ():
             callback()
         if self.ending is not None:
             self._finish_when_drained()
@@ -493,6 +495,4 @@ class Connection(fast.Line):
         self._endpoint.counters.queue_bytes -= self.buffered
         self._outbox = self._batch = self._reader = None
         self._endpoint.remove(self)
-        callback, self._on_drained = self._on_drained, None
-        if callback is not None:
-            callback()
+        self._drained()

@@ -12,7 +12,7 @@ from .wsgi import ReadSocket
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
 
-    from .connection import Stream
+    from .handler import Stream
 
 ENDPOINT = "ringway.endpoint"  # where an Acceptor puts its own into the WSGI environment
 

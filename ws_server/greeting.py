@@ -16,7 +16,7 @@ from .tls import TlsStream
 
 if TYPE_CHECKING:
     from .acceptor import Acceptor
-    from .connection import Stream
+    from .handler import Stream
 
 log = logging.getLogger("ringway.ws_server.greeting")
 

@@ -59,7 +59,14 @@ class Session:
         self.conn.send_frame(encode_text(text))
 
     def close(self, code: int = CloseCode.NORMAL, reason: str = "") -> None:
-        """End the session. 1000 and 4000-4099 tell the client not to come back by itself."""
+        """End the session. 1000 and 4000-4099 tell the client not to come back by itself.
+
+        Args:
+            reason: for people; cut to 123 bytes.
+
+        Raises:
+            InvalidInput: a code that RFC 6455 does not let travel, such as 1006; nothing has changed.
+        """
         self.conn.close(code, reason, "application")
 
     def send_frame(self, wire: bytes) -> None:

@@ -138,11 +138,13 @@ class WebSocket:
         return message
 
     def close(self, reason: int | None = None, message: str | None = None) -> None:
-        """Close with a code (1000 unless told) and a text for people. Raises ConnectionClosed when it is closed."""
-        connection = self._open()
+        """Close with a code (1000 unless told) and a text for people. Raises ConnectionClosed when it is closed.
+
+        Raises InvalidInput for a code that RFC 6455 does not let travel; nothing has changed then.
+        """
+        self._open().close(reason or CloseCode.NORMAL, message or "", "application")
         self.connected = False
         self._arrived.set()
-        connection.close(reason or CloseCode.NORMAL, message or "", "application")
 
     def _open(self) -> Connection:
         if not self.connected or self._connection is None:

@@ -14,7 +14,8 @@ from typing import NamedTuple, Protocol
 
 from websockets.speedups import apply_mask
 
-from ringway.core.close_codes import CloseCode
+from ringway.core.close_codes import MAX_REASON_BYTES, CloseCode
+from ringway.core.errors import InvalidInput
 
 from . import fast
 
@@ -313,11 +314,22 @@ def encode_pong(payload: bytes) -> bytes:
 
 
 def encode_close(code: int, reason: str = "") -> bytes:
-    """A close frame; 1005 gives one without a code. A reason over 123 bytes is cut between characters."""
+    """A close frame; 1005 gives one without a code. A reason over 123 bytes is cut between characters.
+
+    What of it is no Unicode text (half of a surrogate pair) is replaced: a goodbye is not to fail for its reason.
+    """
     if code == _NO_STATUS:
         return encode(FIN | CLOSE, b"")
-    cut = reason.encode()[: MAX_CONTROL_BYTES - 2].decode(errors="ignore").encode()
+    cut = reason.encode(errors="replace")[:MAX_REASON_BYTES].decode(errors="ignore").encode()
     return encode(FIN | CLOSE, pack("!H", code) + cut)
+
+
+def encode_own_close(code: int, reason: str = "") -> bytes:
+    """As `encode_close`, for a close that is not the answer to one. Raises InvalidInput: the code must not travel."""
+    if not is_valid_close_code(code):
+        rule = "must be a close code that may travel: 1000 to 1003, 1007 to 1014, 3000 to 4999 (RFC 6455, section 7.4)"
+        raise InvalidInput("code", code, rule, "use 1000, or 4000 to 4999 for codes of your own")
+    return encode_close(code, reason)
 
 
 def encode(head: int, payload: bytes) -> bytes:

@@ -14,6 +14,7 @@ from typing import Any
 import gevent
 import pytest
 
+from ringway.core.errors import InvalidInput
 from ringway.ws_server import endpoint as endpoint_module
 from ringway.ws_server.connection import Connection
 from ringway.ws_server.endpoint import Limits
@@ -297,6 +298,42 @@ def test_when_drained_calls_back_once_the_queue_is_empty_or_the_connection_gone(
         connection.when_drained(lambda: calls.append("gone"))
         connection.abort()
         assert calls == ["drained", "gone"]
+
+
+def test_everybody_who_waits_for_a_slow_client_is_called_back() -> None:
+    with serving(Flood(), Limits(queue_bytes=None, close_s=0.1)) as port:
+        calls: list[str] = []
+        client = port.connect(receive_bytes=16384)
+        connection = until(lambda: port.handler.opened)[0]
+        until(lambda: connection.buffered)
+        for name in ("one", "two", "three"):
+            connection.when_drained(lambda name=name: calls.append(name))
+        for _ in range(5000):
+            client.read()
+        until(lambda: calls == ["one", "two", "three"])
+        connection.abort()
+        assert calls == ["one", "two", "three"]
+
+
+@pytest.mark.parametrize("code", [0, 1005, 1006, 70000])
+def test_a_code_that_must_not_travel_is_an_error_and_closes_nothing(port: Port, code: int) -> None:
+    client = port.connect()
+    connection = port.handler.opened[0]
+    with pytest.raises(InvalidInput, match=f"code={code}"):
+        connection.close(code)
+    assert not connection.closed
+    client.text("still open")
+    assert client.read() == (TEXT, b"still open")
+    assert port.counters.closed == {}
+    assert client.goodbye() == [(CLOSE, b"\x03\xe8")]
+
+
+def test_any_reason_is_made_to_fit_the_close_frame(port: Port) -> None:
+    for reason, sent in (("\ud800bye", b"?bye"), ("ü" * 100, "ü".encode() * 61)):
+        client = port.connect()
+        port.handler.opened[-1].close(4000, reason)
+        assert client.read() == (CLOSE, b"\x0f\xa0" + sent)
+        client.goodbye()
 
 
 def test_one_frame_for_many_is_the_same_bytes_for_each(port: Port) -> None:

@@ -16,6 +16,7 @@ from flask import Blueprint, Flask, Response, got_request_exception, request
 from gevent.pool import Pool
 from gevent.pywsgi import WSGIServer
 
+from ringway.core.errors import InvalidInput
 from ringway.ws_server.sock import ConnectionClosed, Sock, WebSocket
 from tests.ws_server.frames import BINARY, CLOSE, PING, PONG, TEXT, close_frame, frame
 from tests.ws_server.serving import HEAD, Port, handshake, serving, until
@@ -319,6 +320,63 @@ def test_a_slow_reader_gets_every_message_and_the_route_waits_for_it(serve: Serv
         assert len(sent) < 2000
         assert [client.read()[1][:5] for _ in range(5000)] == [b"%05d" % at for at in range(5000)]
         client.goodbye()
+
+
+def test_all_greenlets_that_wait_for_a_slow_client_go_on_when_it_has_read(serve: Serve) -> None:
+    app = Flask(__name__)
+    sent: list[int] = []
+
+    @Sock(app).route("/x")
+    def route(ws: WebSocket) -> None:
+        def send(number: int) -> None:
+            ws.send(bytes(3_000_000))
+            sent.append(number)
+
+        gevent.joinall([gevent.spawn(send, number) for number in range(3)])
+        ws.send("all sent")
+
+    with serve(app) as port:
+        client = port.connect("/x", receive_bytes=16384)
+        assert [client.read()[0] for _ in range(3)] == [BINARY] * 3
+        assert client.read() == (TEXT, b"all sent")
+        assert sent == [0, 1, 2]
+        client.goodbye()
+
+
+def test_all_greenlets_that_wait_for_a_slow_client_are_told_when_it_is_gone(serve: Serve) -> None:
+    app = Flask(__name__)
+    told: list[int] = []
+
+    @Sock(app).route("/x")
+    def route(ws: WebSocket) -> None:
+        def send() -> None:
+            with pytest.raises(ConnectionClosed) as closed:
+                ws.send(bytes(8_000_000))
+            told.append(closed.value.reason)
+
+        gevent.joinall([gevent.spawn(send) for _ in range(3)])
+
+    with serve(app) as port:
+        client = port.connect("/x", receive_bytes=16384)
+        client.read()
+        client.reset()
+        until(lambda: told == [1006] * 3)
+
+
+def test_a_close_code_that_must_not_travel_is_an_error_and_closes_nothing(serve: Serve) -> None:
+    app = Flask(__name__)
+
+    @Sock(app).route("/x")
+    def route(ws: WebSocket) -> None:
+        with pytest.raises(InvalidInput, match="code=1006"):
+            ws.close(1006)
+        ws.send("still open")
+        ws.close(4000, "\ud800bye")
+
+    with serve(app) as port:
+        client = port.connect("/x")
+        assert client.read() == (TEXT, b"still open")
+        assert client.goodbye() == [(CLOSE, b"\x0f\xa0?bye")]
 
 
 def test_a_route_that_does_not_receive_holds_its_client_back() -> None:

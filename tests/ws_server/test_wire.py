@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from ringway.core.errors import InvalidInput
 from ringway.ws_server import wire
 from ringway.ws_server.wire import (
     Fault,
@@ -14,6 +15,7 @@ from ringway.ws_server.wire import (
     Reader,
     encode_binary,
     encode_close,
+    encode_own_close,
     encode_ping,
     encode_pong,
     encode_text,
@@ -377,6 +379,18 @@ def test_encoded_control_frames() -> None:
     assert encode_pong(b"x") == b"\x8a\x01x"
     assert encode_close(1000, "bye") == b"\x88\x05\x03\xe8bye"
     assert encode_close(1005) == b"\x88\x00"
+
+
+def test_a_reason_that_is_no_unicode_text_is_sent_with_replacements() -> None:
+    assert encode_close(4000, "a\ud800b") == b"\x88\x05\x0f\xa0a?b"
+
+
+@pytest.mark.parametrize("code", [-1, 0, 999, 1004, 1005, 1006, 1015, 1016, 2999, 5000, 70000])
+def test_a_close_of_our_own_needs_a_code_that_may_travel(code: int) -> None:
+    with pytest.raises(InvalidInput, match=rf"^code={code}: .*3000 to 4999.*; use 1000, or 4000 to 4999") as caught:
+        encode_own_close(code, "bye")
+    assert (caught.value.field, caught.value.value) == ("code", code)
+    assert encode_own_close(3000, "bye") == encode_close(3000, "bye")
 
 
 def test_a_long_close_reason_is_cut_between_characters() -> None:
