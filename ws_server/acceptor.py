@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from ringway.core.close_codes import CloseCode
 
-from .connection import Connection
 from .detach import ENDPOINT, detach, handshake_of
 from .endpoint import Counters, Endpoint, Limits
 from .greeting import READ_BYTES, Greeting
@@ -28,6 +27,7 @@ from .handshake import (
 )
 from .listening import Listening
 from .tls import OVERLOADED, TlsContext, TlsFiles, TlsStream
+from .upgrade import open_connection
 from .wire import encode_close
 from .wsgi import ReadSocket, WsgiBridge
 
@@ -145,8 +145,7 @@ class Acceptor:
     def connect(self, stream: Stream, request: Handshake, verdict: Accept, early: bytes) -> None:
         """From here on it is a connection."""
         deflate = agree_deflate(request) if self.endpoint.limits.deflate else None
-        connection = Connection(stream, self.endpoint, self._handler, request.peer, deflate=deflate)
-        connection.open(accept_response(request, verdict.subprotocol, deflate), request, early)
+        open_connection(stream, self.endpoint, self._handler, request, early, verdict.subprotocol, deflate)
 
     def hand_over(self, greeting: Greeting, head: bytes) -> None:
         """Not the cluster's endpoint: pywsgi's."""

@@ -1,6 +1,7 @@
 """An accepted socket until it is a connection, belongs to pywsgi, or was refused. No greenlet; one deadline.
 
-The request line shows whose it is; what was read until then goes along to pywsgi, which begins with it.
+The request line shows whose it is. A plain request's head is awaited here too, so that clients who stall in it cost
+pywsgi no greenlet; what was read goes along to pywsgi, which begins with it.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from collections.abc import Callable
 from socket import SHUT_WR
 from typing import TYPE_CHECKING
 
-from .handshake import HEAD_END, Refuse, refuse_response
+from .handshake import HEAD_END, Refuse, end_of_plain, refuse_response
 from .poller import READ
 from .tls import TlsStream
 
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("ringway.ws_server.greeting")
 
-READ_BYTES = 4096  # most requests are shorter; and what goes to pywsgi is no longer than its buffer
+READ_BYTES = 4096  # most requests are shorter
 LINGER_S = 2.0
 LINGER_BYTES = 65536
 TIMED_OUT = Refuse(408, "the request took too long", "timeout")
@@ -28,7 +29,7 @@ TOO_LARGE = Refuse(431, "the request's headers are too large", "header limit")
 
 
 class Greeting:
-    """One accepted socket. `_step` is what to do when it is readable.
+    """One accepted socket. `_step` is what to do when it is readable; it says whether there must be more to read.
 
     Functions, not bound methods: with one of its own in a field it would wait for the garbage collector.
     """
@@ -43,10 +44,13 @@ class Greeting:
         self._lingered = 0
         self._waiting = False
         self._token: int | None = None
-        self._step: Callable[[Greeting], None] = Greeting._read_head
+        self._step: Callable[[Greeting], bool] = Greeting._read_head
 
     def start(self) -> None:
-        """Begin with what there is; the request is usually all there by now."""
+        """Begin with what there is; the request is usually all there by now.
+
+        Raises OSError where the socket cannot be watched; it is still the caller's then.
+        """
         self.on_readable()
 
     def start_tls(self) -> None:
@@ -54,15 +58,8 @@ class Greeting:
         self.on_readable()
 
     def on_readable(self) -> None:
-        try:
-            self._step(self)
-        except (BlockingIOError, InterruptedError):
+        if self._goes_on():
             self._wait()
-        except OSError as error:
-            self.drop(type(error).__name__)
-        except Exception:
-            log.exception("handshake with %s failed", self.peer)
-            self.drop("error")
 
     def on_writable(self) -> None:
         """Not watched for: answers here are short enough for any socket's buffer."""
@@ -99,6 +96,7 @@ class Greeting:
         if cause and not self._lingered:
             self._acceptor.count_refused(cause)
         self.release()
+        self._acceptor.endpoint.poller.forget(self.stream.fileno())  # also where `release` left it watched
         self.stream.close()
 
     def release(self, *, watched: bool = False) -> None:
@@ -112,43 +110,53 @@ class Greeting:
             self._acceptor.endpoint.heartbeat.cancel(self, self._token)
             self._token = None
 
+    def _goes_on(self) -> bool:
+        try:
+            return self._step(self)
+        except (BlockingIOError, InterruptedError):
+            return True
+        except OSError as error:
+            self.drop(type(error).__name__)
+        except Exception:
+            log.exception("handshake with %s failed", self.peer)
+            self.drop("error")
+        return False
+
     def _wait(self, delay_s: float | None = None) -> None:
         if self._waiting:
             return
-        self._waiting = True
         endpoint = self._acceptor.endpoint
         endpoint.poller.watch(self.stream.fileno(), self, READ)
+        self._waiting = True
         self._token = endpoint.heartbeat.schedule(self, endpoint.limits.handshake_s if delay_s is None else delay_s)
         self._acceptor.remember(self)
 
-    def _shake(self) -> None:
+    def _shake(self) -> bool:
         assert isinstance(self.stream, TlsStream)
         self.stream.do_handshake()
         self._step = Greeting._read_head
-        self._read_head()
+        return self._read_head()
 
-    def _read_head(self) -> None:
+    def _read_head(self) -> bool:
         data = self.stream.recv(READ_BYTES)
         if not data:
             self.drop("eof")
-            return
+            return False
         head = self._head = self._head + data if self._head else data
         ours = self._acceptor.is_ours(head)
-        if not ours:
-            if ours is None:
-                self._wait()
-            else:
-                self._acceptor.hand_over(self, head)
-            return
+        end = head.find(HEAD_END) if ours else end_of_plain(head)
         limit = self._acceptor.endpoint.limits.header_bytes
-        end = head.find(HEAD_END)
         if end > limit or (end < 0 and len(head) > limit):
             self.refuse(TOO_LARGE)
-        elif end >= 0:
-            self._head = b""
+            return False
+        if end < 0:
+            return True
+        self._head = b""
+        if ours:
             self._answer(head[:end], head[end + len(HEAD_END) :])
         else:
-            self._wait()
+            self._acceptor.hand_over(self, head)
+        return False
 
     def _answer(self, head: bytes, early: bytes) -> None:
         request = self._acceptor.requests.read(head, self.peer)
@@ -157,11 +165,13 @@ class Greeting:
         else:
             self._acceptor.admit(self, request, early)
 
-    def _linger(self) -> None:
+    def _linger(self) -> bool:
         data = self.stream.recv(LINGER_BYTES)
         self._lingered += len(data)
         if not data or self._lingered > LINGER_BYTES:
             self.drop("")
+            return False
+        return True
 
     def _say(self, data: bytes) -> None:
         """A short last answer: what the kernel does not take at once is not worth waiting for."""

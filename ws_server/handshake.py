@@ -28,6 +28,12 @@ _SWITCHING = (
 )
 
 
+def end_of_plain(head: bytes) -> int:
+    """Where the empty line of a plain request begins, -1 while it has not come. Bare line feeds count, as in pywsgi."""
+    ends = (head.find(b"\n\r\n"), head.find(b"\n\n"))
+    return min((end for end in ends if end >= 0), default=-1)
+
+
 @dataclass(slots=True)
 class Handshake:
     """What a client asked for. Header names are in lower case; a repeated query field keeps its last value."""

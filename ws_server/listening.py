@@ -45,7 +45,7 @@ class Listening:
         if self._listener.family in (AF_INET, AF_INET6):
             self._listener.setsockopt(IPPROTO_TCP, TCP_NODELAY, 1)  # accepted sockets inherit it
         self._listener.setblocking(False)
-        self._reserve = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+        self._fill_reserve()
         self._check_descriptors()
         self._watcher = self._endpoint.loop.io(self._listener.fileno(), READ)
         self._watcher.start(self._on_acceptable)
@@ -56,12 +56,13 @@ class Listening:
             self._watcher.stop()
             self._watcher.close()
             self._watcher = None
-            os.close(self._reserve)
+            self._spend_reserve()
         self._listener.close()
 
     def on_due(self, now: float) -> None:
         """The heartbeat's call after a pause."""
         if self._watcher is not None:
+            self._fill_reserve()
             self._watcher.start(self._on_acceptable)
 
     def _on_acceptable(self) -> None:
@@ -73,20 +74,32 @@ class Listening:
             except OSError as error:
                 self._failed(error)
                 return
-            sock = RawSocket(*self._kind, descriptor)
-            sock.setblocking(False)
-            self._on_client(sock, f"{address[0]}:{address[1]}" if isinstance(address, tuple) else "unix:0")
+            self._begin(RawSocket(*self._kind, descriptor), address)
             if self._watcher is None:
                 return
 
-    def _failed(self, error: OSError) -> None:
-        """Out of descriptors: shed one client with the reserve, pause, and go on when others have left."""
+    def _begin(self, sock: RawSocket, address: Any) -> None:
+        """Whatever goes wrong with one client is its end alone: gevent stops a watcher whose callback raises."""
+        try:
+            sock.setblocking(False)
+            self._on_client(sock, f"{address[0]}:{address[1]}" if isinstance(address, tuple) else "unix:0")
+        except Exception as error:  # noqa: BLE001 - logged, and the client is closed
+            self._count(error, "a client that was accepted could not be served")
+            sock.close()
+
+    def _count(self, error: Exception, what: str) -> None:
+        number = error.errno if isinstance(error, OSError) else None
+        name = errno.errorcode.get(number or 0, type(error).__name__)
         counters = self._endpoint.counters
-        name = errno.errorcode.get(error.errno or 0, "unknown")
         counters.accept_errors[name] += 1
         if time.monotonic() - self._logged_at > LOG_EVERY_S:
             self._logged_at = time.monotonic()
-            log.error("accept failed (%s): %s; %d connections are open", name, error, counters.open)
+            trace = None if isinstance(error, OSError) else error
+            log.error("%s (%s): %s; %d connections are open", what, name, error, counters.open, exc_info=trace)
+
+    def _failed(self, error: OSError) -> None:
+        """Out of descriptors: shed one client with the reserve, pause, and go on when others have left."""
+        self._count(error, "accept failed")
         if error.errno in _EXHAUSTED:
             self._shed_one()
             self._watcher.stop()
@@ -94,13 +107,26 @@ class Listening:
 
     def _shed_one(self) -> None:
         """A client in the backlog would wait for an answer that cannot come: close it, so that it tries elsewhere."""
-        os.close(self._reserve)
+        self._spend_reserve()
         try:
             descriptor, _ = self._accept()
             os.close(descriptor)
         except OSError as error:
             log.debug("nothing to shed: %s", error)
-        self._reserve = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+        self._fill_reserve()
+
+    def _spend_reserve(self) -> None:
+        reserve, self._reserve = self._reserve, -1  # its number may be somebody else's in a moment
+        if reserve >= 0:
+            os.close(reserve)
+
+    def _fill_reserve(self) -> None:
+        if self._reserve >= 0:
+            return
+        try:
+            self._reserve = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+        except OSError as error:
+            log.debug("no descriptor for the reserve; tried again after the next pause: %s", error)
 
     def _check_descriptors(self) -> None:
         allowed, _ = resource.getrlimit(resource.RLIMIT_NOFILE)

@@ -23,13 +23,15 @@ from simple_websocket import ConnectionClosed
 
 from ringway.core.close_codes import CloseCode
 
-from .connection import Connection
 from .detach import ENDPOINT, detach, handshake_of, is_gevent
 from .endpoint import Endpoint, Limits
-from .handshake import Handshake, Refuse, accept_response, check
+from .handshake import Handshake, Refuse, check
+from .upgrade import open_connection
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
+
+    from .connection import Connection
 
 __all__ = ["ConnectionClosed", "Sock", "WebSocket"]
 
@@ -211,8 +213,7 @@ def _upgrade(environ: WSGIEnvironment, handshake: Handshake) -> WebSocket:
     endpoint = environ.get(ENDPOINT) or _own_endpoint()
     stream, early = detach(environ)
     ws = WebSocket(environ, subprotocol)
-    connection = Connection(stream, endpoint.sibling(_limits(options)), ws, handshake.peer)
-    connection.open(accept_response(handshake, subprotocol), handshake, early)
+    open_connection(stream, endpoint.sibling(_limits(options)), ws, handshake, early, subprotocol)
     return ws
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import resource
 import time
@@ -14,8 +15,11 @@ import gevent
 import pytest
 from gevent import socket as gsocket
 
+from ringway.ws_server import endpoint as endpoint_module
+from ringway.ws_server.connection import Connection
 from ringway.ws_server.endpoint import Limits
 from ringway.ws_server.handshake import Accept, Handshake, Refuse
+from tests.ws_server.both import POLLERS, MakePoller
 from tests.ws_server.frames import CLOSE, TEXT, frame
 from tests.ws_server.serving import HEAD, Client, Echo, Port, handshake, serving, until
 
@@ -128,7 +132,10 @@ def test_a_foreign_origin_is_403() -> None:
         port.connect(extra="Origin: https://a\r\n").goodbye()
 
 
-@pytest.mark.parametrize("sent", [b"", b"GE", b"GET /ws HT", GOOD[:-2]], ids=["nothing", "method", "line", "headers"])
+@pytest.mark.parametrize(
+    "sent", [b"", b"GE", b"GET /ws HT", GOOD[:-2], b"GET /livez HT", b"GET /livez HTTP/1.1\r\nHost: x\r\n"],
+    ids=["nothing", "method", "line", "headers", "plain line", "plain headers"],
+)  # fmt: skip
 def test_a_slow_loris_is_closed_at_the_deadline(sent: bytes) -> None:
     with serving(app=app, limits=Limits(handshake_s=0.3)) as port:
         sock = port.raw()
@@ -141,20 +148,26 @@ def test_a_slow_loris_is_closed_at_the_deadline(sent: bytes) -> None:
         sock.close()
 
 
-def test_a_slow_loris_on_pywsgis_side_is_closed_too() -> None:
-    with serving(app=app, limits=Limits(wsgi_s=0.3)) as port:
-        sock = port.raw()
-        sock.sendall(b"GET /livez HTTP/1.1\r\nHost: x\r\n")
-        started = time.monotonic()
-        while sock.recv(65536):
-            pass
-        assert time.monotonic() - started < 3.0
-        sock.close()
+def test_clients_that_stall_in_a_plain_requests_head_take_no_others_place() -> None:
+    with serving(app=app, limits=Limits(wsgi_requests=1)) as port:
+        stalled = [port.raw() for _ in range(5)]
+        for sock in stalled:
+            sock.sendall(b"GET /livez HTTP/1.1\r\nHost")
+        until(lambda: port.counters.handshakes == 5)
+        assert port.ask(http("GET", "/livez")).endswith(b"GET /livez http ")
+        for sock in stalled:
+            sock.close()
+        until(lambda: port.counters.handshakes == 0)
 
 
-def test_headers_over_the_limit_are_431() -> None:
+def test_a_plain_request_may_end_its_lines_with_bare_line_feeds(port: Port) -> None:
+    assert port.ask(b"GET /livez HTTP/1.0\n\n").endswith(b"GET /livez http ")
+
+
+@pytest.mark.parametrize("path", ["/ws", "/livez"])
+def test_headers_over_the_limit_are_431(path: str) -> None:
     with serving(limits=Limits(header_bytes=1000)) as port:
-        request = HEAD.format(path="/ws", extra=f"Cookie: {'x' * 2000}\r\n").encode()
+        request = HEAD.format(path=path, extra=f"Cookie: {'x' * 2000}\r\n").encode()
         assert port.ask(request).startswith(b"HTTP/1.1 431 ")
         assert port.ask(request[:1500]).startswith(b"HTTP/1.1 431 ")
         assert port.counters.refused == {"header limit": 2}
@@ -257,6 +270,70 @@ def test_running_out_of_descriptors_is_survived_logged_and_counted(caplog: pytes
         until(lambda: port.counters.handshakes == 0)
         newcomer.goodbye()
         client.goodbye()
+
+
+def test_a_reserve_that_cannot_be_had_again_does_not_end_accepting(monkeypatch: pytest.MonkeyPatch) -> None:
+    def none_left(*args: object) -> int:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    with serving() as port:
+        listening = port.acceptor._listening
+        with monkeypatch.context() as patch:
+            patch.setattr(listening, "_accept", none_left)
+            patch.setattr(os, "open", none_left)
+            waiting = port.raw()
+            until(lambda: port.counters.accept_errors["EMFILE"] > 1)
+            assert listening._reserve == -1, "its number is somebody else's by now"
+        client, _ = handshake(waiting)
+        assert listening._reserve >= 0
+        client.goodbye()
+
+
+@pytest.mark.parametrize("poller", POLLERS)
+def test_a_socket_that_cannot_be_watched_is_closed_counted_and_logged_and_accepting_goes_on(
+    poller: MakePoller, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(endpoint_module, "make_poller", poller)
+
+    def no_room(*args: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with serving(app=app) as port:
+        with monkeypatch.context() as patch:
+            patch.setattr(port.acceptor.endpoint.poller, "watch", no_room)
+            silent, begun = port.raw(), port.raw()
+            begun.sendall(GOOD[:20])
+            assert [silent.recv(100), begun.recv(100)] == [b"", b""]
+        assert port.counters.accept_errors == {"ENOSPC": 2}
+        assert caplog.text.count("No space left") == 1
+        assert port.counters.handshakes == 0
+        port.connect().goodbye()
+        for sock in (silent, begun):
+            sock.close()
+
+
+@pytest.mark.parametrize("poller", POLLERS)
+def test_a_connection_that_cannot_be_made_leaves_no_trace_at_its_descriptor(
+    poller: MakePoller, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(endpoint_module, "make_poller", poller)
+
+    def broken(*args: object) -> None:
+        raise RuntimeError("broken")
+
+    with serving() as port:
+        for name in ("__init__", "open"):
+            sock = port.raw()
+            sock.sendall(GOOD[:20])
+            until(lambda: port.counters.handshakes == 1)
+            with monkeypatch.context() as patch:
+                patch.setattr(Connection, name, broken)
+                sock.sendall(GOOD[20:])
+                assert sock.recv(100) == b""
+            assert (len(port.acceptor.endpoint.poller), port.counters.open, port.counters.handshakes) == (0, 0, 0)
+            sock.close()
+            port.connect().goodbye()  # at the same descriptor
+            until(lambda: port.counters.open == 0)
 
 
 def test_accepted_sockets_have_no_delay(port: Port) -> None:
