@@ -16,6 +16,7 @@ from .endpoint import Counters, Endpoint, Limits
 from .greeting import READ_BYTES, Greeting
 from .handler import Handler, Stream
 from .handshake import (
+    FULL,
     Accept,
     Handshake,
     Refuse,
@@ -39,7 +40,6 @@ log = logging.getLogger("ringway.ws_server.acceptor")
 _BUSY = Refuse(503, "too many handshakes at once; try again", "handshake limit", {"Retry-After": "2"})
 _WSGI_BUSY = Refuse(503, "too many requests at once; try again", "request limit", {"Retry-After": "2"})
 _BROKEN = Refuse(500, "the handshake failed on the server", "error")
-_FULL = Refuse(503, "the node is full; try another", "node full", {"Retry-After": "2"})
 _NOT_FOUND = Refuse(404, "nothing is served here", "not found")
 
 
@@ -102,11 +102,6 @@ class Acceptor:
         if self._tls is not None:
             self._tls.reload()
 
-    @property
-    def full(self) -> bool:
-        """At the limit of connections."""
-        return self.endpoint.counters.open >= self.endpoint.limits.connections
-
     # -- what greetings call
 
     def is_ours(self, seen: bytes) -> bool | None:
@@ -129,7 +124,7 @@ class Acceptor:
 
     def admit(self, greeting: Greeting, request: Handshake, early: bytes) -> None:
         """A correct upgrade request: ask the application, and make it a connection."""
-        if self.full:
+        if self.endpoint.full:
             # Upgraded all the same: a browser would show the page no HTTP status, but it does show a close code.
             self.count_refused("node full")
             self.endpoint.counters.count_close(CloseCode.NODE_FULL, "node full")
@@ -204,7 +199,7 @@ class Acceptor:
             if environ["PATH_INFO"] != self._path:
                 return app(environ, start_response)
             request = handshake_of(environ)
-            verdict = check(request, self.endpoint.limits.origins) or (_FULL if self.full else self.ask(request))
+            verdict = check(request, self.endpoint.limits.origins) or (FULL if self.endpoint.full else self.ask(request))
             if isinstance(verdict, Refuse):
                 self.count_refused(verdict.cause)
                 start_response(f"{verdict.status} {HTTPStatus(verdict.status).phrase}", list(verdict.headers.items()))

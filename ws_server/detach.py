@@ -48,6 +48,8 @@ def detach(environ: WSGIEnvironment) -> tuple[Stream, bytes]:
 def handshake_of(environ: WSGIEnvironment) -> Handshake:
     """The request as the handshake's rules want it."""
     headers = {name[5:].replace("_", "-").lower(): value for name, value in environ.items() if name.startswith("HTTP_")}
+    if "CONTENT_LENGTH" in environ:  # CGI has no HTTP_ for this one
+        headers["content-length"] = environ["CONTENT_LENGTH"]
     peer = f"{environ.get('REMOTE_ADDR', '')}:{environ.get('REMOTE_PORT', '0')}"
     minor = 0 if environ.get("SERVER_PROTOCOL") == "HTTP/1.0" else 1
     query = parse_query(environ.get("QUERY_STRING", ""))

@@ -84,6 +84,11 @@ class Endpoint:
             self._siblings[limits] = twin
         return self._siblings[limits]
 
+    @property
+    def full(self) -> bool:
+        """At the limit of connections, those of siblings included."""
+        return self.counters.open >= self.limits.connections
+
     def close(self) -> None:
         """Give the timer and the poller back, when no connection is left."""
         self.heartbeat.close()

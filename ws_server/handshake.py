@@ -28,12 +28,6 @@ _SWITCHING = (
 )
 
 
-def end_of_plain(head: bytes) -> int:
-    """Where the empty line of a plain request begins, -1 while it has not come. Bare line feeds count, as in pywsgi."""
-    ends = (head.find(b"\n\r\n"), head.find(b"\n\n"))
-    return min((end for end in ends if end >= 0), default=-1)
-
-
 @dataclass(slots=True)
 class Handshake:
     """What a client asked for. Header names are in lower case; a repeated query field keeps its last value."""
@@ -66,6 +60,15 @@ class Refuse:
     body: str
     cause: str = "refused"
     headers: dict[str, str] = field(default_factory=dict)
+
+
+FULL = Refuse(503, "the node is full; try another", "node full", {"Retry-After": "2"})
+
+
+def end_of_plain(head: bytes) -> int:
+    """Where the empty line of a plain request begins, -1 while it has not come. Bare line feeds count, as in pywsgi."""
+    ends = (head.find(b"\n\r\n"), head.find(b"\n\n"))
+    return min((end for end in ends if end >= 0), default=-1)
 
 
 def parse_head(head: bytes, peer: str = "") -> Handshake | Refuse:

@@ -25,7 +25,7 @@ from ringway.core.close_codes import CloseCode
 
 from .detach import ENDPOINT, detach, handshake_of, is_gevent
 from .endpoint import Endpoint, Limits
-from .handshake import Handshake, Refuse, check
+from .handshake import FULL, Handshake, Refuse, check
 from .upgrade import open_connection
 
 if TYPE_CHECKING:
@@ -189,10 +189,12 @@ class _Detached(Response):
 def _serve(function: Callable[..., Any], args: tuple[Any, ...], values: dict[str, Any]) -> Response:
     environ = request.environ
     handshake = handshake_of(environ)
-    refusal = check(handshake)
+    endpoint: Endpoint = environ.get(ENDPOINT) or _own_endpoint()
+    refusal = check(handshake) or (FULL if endpoint.full else None)
     if refusal is not None:
+        endpoint.counters.refused[refusal.cause] += 1
         return _refused(refusal)
-    ws = _upgrade(environ, handshake)
+    ws = _upgrade(environ, endpoint, handshake)
     code, message = CloseCode.NORMAL, ""
     try:
         function(ws, *args, **values)
@@ -207,10 +209,9 @@ def _serve(function: Callable[..., Any], args: tuple[Any, ...], values: dict[str
     return _Detached()
 
 
-def _upgrade(environ: WSGIEnvironment, handshake: Handshake) -> WebSocket:
+def _upgrade(environ: WSGIEnvironment, endpoint: Endpoint, handshake: Handshake) -> WebSocket:
     options: dict[str, Any] = current_app.config.get("SOCK_SERVER_OPTIONS", {})
     subprotocol = _choose(handshake.subprotocols, options.get("subprotocols") or ())
-    endpoint = environ.get(ENDPOINT) or _own_endpoint()
     stream, early = detach(environ)
     ws = WebSocket(environ, subprotocol)
     open_connection(stream, endpoint.sibling(_limits(options)), ws, handshake, early, subprotocol)
@@ -230,9 +231,9 @@ def _choose(offered: list[str], known: str | list[str] | tuple[str, ...]) -> str
 
 
 def _own_endpoint() -> Endpoint:
-    """For a plain pywsgi server: one endpoint, made at its first WebSocket."""
+    """For a plain pywsgi server, which has limits of its own: one endpoint, made at its first WebSocket."""
     if not _default_endpoint:
-        _default_endpoint.append(Endpoint())
+        _default_endpoint.append(Endpoint(Limits(connections=NO_LIMIT)))
     return _default_endpoint[0]
 
 

@@ -17,6 +17,7 @@ from gevent.pool import Pool
 from gevent.pywsgi import WSGIServer
 
 from ringway.core.errors import InvalidInput
+from ringway.ws_server.endpoint import Limits
 from ringway.ws_server.sock import ConnectionClosed, Sock, WebSocket
 from tests.ws_server.frames import BINARY, CLOSE, PING, PONG, TEXT, close_frame, frame
 from tests.ws_server.serving import HEAD, Port, handshake, serving, until
@@ -422,6 +423,38 @@ def test_a_broken_handshake_is_an_http_answer(serve: Serve) -> None:
         sock.sendall(request)
         assert sock.recv(65536).startswith(b"HTTP/1.1 400 ")
         sock.close()
+
+
+@pytest.mark.parametrize("body", ["Content-Length: 5\r\n", "Transfer-Encoding: chunked\r\n"])
+@pytest.mark.parametrize("path", ["directly", "late", "route"])
+def test_an_upgrade_with_a_body_is_refused_on_every_path(path: str, body: str) -> None:
+    with behind_acceptor(echo_app()) as port:
+        sock = port.raw()
+        if path == "late":
+            sock.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+            assert sock.recv(65536).endswith(b"index")
+        sock.sendall(HEAD.format(path="/echo" if path == "route" else "/ws", extra=body).encode())
+        sock.sendall(b"5\r\nhello\r\n0\r\n\r\n" if "chunked" in body else b"hello")
+        answer = sock.recv(65536)
+        assert answer.startswith(b"HTTP/1.1 400 ")
+        assert b"a handshake has no body" in answer
+        sock.close()
+
+
+def test_a_route_over_the_ports_connection_limit_is_503() -> None:
+    with serving(app=echo_app(), limits=Limits(connections=2)) as port:
+        stay = [port.connect("/echo"), port.connect()]
+        sock = port.raw()
+        sock.sendall(HEAD.format(path="/echo", extra="").encode())
+        answer = sock.recv(65536)
+        sock.close()
+        assert answer.startswith(b"HTTP/1.1 503 ")
+        assert b"\r\nRetry-After: 2\r\n" in answer
+        assert port.counters.refused == {"node full": 1}
+        stay[0].goodbye()
+        until(lambda: port.counters.open == 1)
+        port.connect("/echo").goodbye()
+        stay[1].goodbye()
 
 
 def test_under_another_server_it_is_flask_sock_itself(monkeypatch: pytest.MonkeyPatch) -> None:
