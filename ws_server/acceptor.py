@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from _socket import socket as RawSocket
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from http import HTTPStatus
 from socket import socket as Socket
 from typing import TYPE_CHECKING, Any, Protocol
@@ -24,6 +24,7 @@ from .handshake import (
     accept_response,
     agree_deflate,
     check,
+    json_response,
     refuse_response,
 )
 from .listening import Listening
@@ -39,6 +40,7 @@ log = logging.getLogger("ringway.ws_server.acceptor")
 
 _BUSY = Refuse(503, "too many handshakes at once; try again", "handshake limit", {"Retry-After": "2"})
 _WSGI_BUSY = Refuse(503, "too many requests at once; try again", "request limit", {"Retry-After": "2"})
+_LIVEZ = (b"GET /livez ", b"GET /livez?")
 _BROKEN = Refuse(500, "the handshake failed on the server", "error")
 _NOT_FOUND = Refuse(404, "nothing is served here", "not found")
 
@@ -63,12 +65,15 @@ class Acceptor:
         limits: Limits | None = None,
         tls: TlsFiles | None = None,
         counters: Counters | None = None,
+        alive: Callable[[], bytes] | None = None,
     ) -> None:
+        """Args: alive: the JSON that answers GET /livez where `wsgi_app`, which it is left to otherwise, is full."""
         self.endpoint = Endpoint(limits, counters)
         self.address: Any = listener.getsockname()
         self._listening = Listening(listener, self.endpoint, self._greet)
         self.requests = Requests(self.endpoint.limits.origins)
         self._handler = handler
+        self._alive = alive
         self._path = path
         self._prefix = f"GET {path}".encode()
         self._tls = TlsContext(tls) if tls is not None else None
@@ -148,11 +153,18 @@ class Acceptor:
             greeting.refuse(_NOT_FOUND)
             return
         if self._wsgi.full:
-            greeting.refuse(_WSGI_BUSY)
+            self._say_busy(greeting, head)
             return
         greeting.release()
         host, _, port = greeting.peer.rpartition(":")
         self._wsgi.serve(self._cooperative(greeting.stream, head), (host, int(port)))
+
+    def _say_busy(self, greeting: Greeting, head: bytes) -> None:
+        """Too many requests; whether the node lives is told all the same, or the cluster would take it for dead."""
+        if self._alive is not None and head.startswith(_LIVEZ):
+            greeting.say_and_linger(json_response(self._alive()))
+        else:
+            greeting.refuse(_WSGI_BUSY)
 
     def _cooperative(self, stream: Stream, head: bytes) -> Any:
         """The same descriptor as pywsgi wants it: blocking its greenlet."""
@@ -199,7 +211,8 @@ class Acceptor:
             if environ["PATH_INFO"] != self._path:
                 return app(environ, start_response)
             request = handshake_of(environ)
-            verdict = check(request, self.endpoint.limits.origins) or (FULL if self.endpoint.full else self.ask(request))
+            refusal = check(request, self.endpoint.limits.origins) or (FULL if self.endpoint.full else None)
+            verdict = refusal or self.ask(request)
             if isinstance(verdict, Refuse):
                 self.count_refused(verdict.cause)
                 start_response(f"{verdict.status} {HTTPStatus(verdict.status).phrase}", list(verdict.headers.items()))
@@ -212,6 +225,4 @@ class Acceptor:
 
     def _bridge(self, app: WSGIApplication) -> WsgiBridge:
         scheme = "http" if self._tls is None else "https"
-        return WsgiBridge(
-            self._late_upgrades(app), self.address[:2], requests=self.endpoint.limits.wsgi_requests, scheme=scheme
-        )
+        return WsgiBridge(self._late_upgrades(app), self.address[:2], self.endpoint.limits, scheme)

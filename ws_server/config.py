@@ -65,6 +65,7 @@ class Config:
     drain_timeout: float
     max_sessions: int
     max_handshakes: int
+    max_requests: int
     single_session: bool
     rate_limit: float | None
     publish_roles: str | None
@@ -94,8 +95,8 @@ class Config:
     def limits(self) -> Limits:
         return Limits(
             message_bytes=self.message_bytes, queue_bytes=self.queue_bytes, connections=self.max_sessions,
-            handshakes=self.max_handshakes, ping_s=self.ping, pong_s=self.pong, deflate=self.compress,
-            origins=frozenset(self.origins) if self.origins else None,
+            handshakes=self.max_handshakes, wsgi_requests=self.max_requests, ping_s=self.ping, pong_s=self.pong,
+            deflate=self.compress, origins=frozenset(self.origins) if self.origins else None,
         )
 
     @property
@@ -144,6 +145,7 @@ _OPTIONS = (
     option("--drain-timeout", type=number(1, 3600, "seconds"), default="60", help="The longest that a drain takes."),
     option("--max-sessions", type=count(1, 10_000_000), default="50000", help="Connections; over it, 4100."),
     option("--max-handshakes", type=count(1, 100_000), default="2000", help="Handshakes under way at once."),
+    option("--max-requests", type=count(1, 100_000), default="1000", help="HTTP requests at once; over it, 503."),
     switch("--single-session", help="One session a user: a newer one closes the older with 4009."),
     option("--rate-limit", type=number(0.1, 1_000_000, "messages a second"), default=None,
            help="Of one session; over it, 4102.", show_default="none"),

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from .handshake import Handshake, parse_query
 from .tls import CooperativeTls
-from .wsgi import ReadSocket
+from .wsgi import LEAVE, ReadSocket
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
@@ -26,8 +26,9 @@ def detach(environ: WSGIEnvironment) -> tuple[Stream, bytes]:
     """The request's socket, non-blocking, and what the client sent after its headers.
 
     pywsgi is left with a closed socket object: its next read ends its loop, and it has nothing to close. The
-    application must not call `start_response`.
+    application must not call `start_response`. Behind an Acceptor the request does not count as one any more.
     """
+    environ.get(LEAVE, lambda: None)()
     reader: Any = environ["wsgi.input"]
     reader = getattr(reader, "rfile", reader)  # pywsgi wraps it unless the request asks for an upgrade
     owner: Any = reader.raw._sock

@@ -25,10 +25,11 @@ class Limits:
     queue_bytes: int | None = 1 << 20
     connections: int = 50_000
     handshakes: int = 2_000  # sockets that are accepted and not yet a connection, nor with pywsgi
-    wsgi_requests: int = 1_000
+    wsgi_requests: int = 1_000  # plain ones, under way or kept alive
     header_bytes: int = 8192
     handshake_s: float = 10.0
-    wsgi_s: float = 60.0  # how long pywsgi waits for a client's next byte
+    keep_alive_s: float = 15.0  # for the whole head of the next plain request on a connection
+    wsgi_s: float = 60.0  # for the whole body of a plain request, and for each piece of its answer
     ping_s: float | None = 25.0
     pong_s: float = 10.0
     idle_s: float | None = None  # no message for so long; checked once per ping
@@ -53,7 +54,7 @@ class Counters:
     handshakes: int = 0  # under way now
     closed: Counter[tuple[str, str]] = field(default_factory=Counter)  # (code, cause)
     refused: Counter[str] = field(default_factory=Counter)  # handshakes, by cause
-    accept_errors: Counter[str] = field(default_factory=Counter)  # by errno name
+    accept_errors: Counter[str] = field(default_factory=Counter)  # by name of the errno, or of the exception
 
     def count_close(self, code: int, cause: str) -> None:
         """One close. Codes that a client made up share a label, so that it cannot flood the metrics."""

@@ -192,15 +192,18 @@ def accept_response(request: Handshake, subprotocol: str | None = None, deflate:
 
 def refuse_response(refusal: Refuse) -> bytes:
     """An HTTP error that ends the connection."""
-    body = (refusal.body + "\n").encode()
     upgrade = "Upgrade, close" if "Upgrade" in refusal.headers else "close"
-    headers = {
-        "Connection": upgrade,
-        "Content-Type": "text/plain; charset=utf-8",
-        "Content-Length": str(len(body)),
-        **refusal.headers,
-    }
-    lines = [f"HTTP/1.1 {refusal.status} {HTTPStatus(refusal.status).phrase}"]
+    headers = {"Connection": upgrade, "Content-Type": "text/plain; charset=utf-8", **refusal.headers}
+    return _last_response(refusal.status, headers, (refusal.body + "\n").encode())
+
+
+def json_response(body: bytes) -> bytes:
+    """A 200 that ends the connection."""
+    return _last_response(200, {"Connection": "close", "Content-Type": "application/json"}, body)
+
+
+def _last_response(status: int, headers: dict[str, str], body: bytes) -> bytes:
+    lines = [f"HTTP/1.1 {status} {HTTPStatus(status).phrase}", f"Content-Length: {len(body)}"]
     lines += [f"{name}: {value}" for name, value in headers.items()]
     return ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1") + body
 

@@ -14,6 +14,11 @@ if TYPE_CHECKING:
     from .parts import Parts
 
 
+def liveness(node: Parts) -> dict[str, Any]:
+    """What /livez says: the process answers; which boot of which node it is."""
+    return {"ok": True, "node": node.id, "boot_id": node.boot_id}
+
+
 def flask_app(node: Parts) -> Flask:
     """A Flask application to which the node's application adds its own routes."""
     app = Flask("ringway.node", static_folder=None)
@@ -21,8 +26,8 @@ def flask_app(node: Parts) -> Flask:
 
     @app.get("/livez")
     def livez() -> dict[str, Any]:
-        """The process answers; which boot of which node it is."""
-        return {"ok": True, "node": node.id, "boot_id": node.boot_id}
+        """The acceptor says the same where there is no room for another request."""
+        return liveness(node)
 
     @app.get("/readyz")
     def readyz() -> tuple[dict[str, Any], int]:

@@ -50,6 +50,8 @@ class NodeCollector(Collector):
         yield _counter("slow_consumers_total", "Sessions closed because they read too slowly.", counters.slow_consumers)
         yield _labelled("closed_total", "Closes.", ("code", "cause"), counters.closed)
         yield _labelled("handshakes_refused_total", "Handshakes refused over HTTP.", ("cause",), counters.refused)
+        yield _labelled("accept_errors_total", "Accepts that failed, and clients ended by it.", ("error",),
+                        counters.accept_errors)
         yield _labelled("tickets_refused_total", "Tickets refused.", ("cause",), node.gate.refused)
         yield _labelled("admitted_total", "Handshakes by the verdict on them.", ("verdict",), node.gate.admitted)
 

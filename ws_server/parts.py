@@ -7,6 +7,8 @@ import time
 from abc import ABC, abstractmethod
 from secrets import token_hex
 
+import orjson
+
 from ringway.core.errors import ConfigError
 from ringway.core.hashing import hashing
 from ringway.core.history import Change, RingHistory
@@ -33,7 +35,7 @@ from .gate import Gate, Place
 from .groups import Groups
 from .here import Here
 from .hooks import Hooks
-from .http import flask_app
+from .http import flask_app, liveness
 from .log_reader import LogReader
 from .mover import Mover
 from .rebalance import Plan, Policy
@@ -127,8 +129,9 @@ class Parts(ABC):
         self.sock = Sock(self.flask)
         self.app = Node(self.id, self.hooks, self.sessions, self.delivery, self.groups, self.flask, self.sock)
         self.acceptor = Acceptor(
-            self._listener, handler=self.gate, wsgi_app=self.flask, limits=config.limits, tls=config.tls
-        )
+            self._listener, handler=self.gate, wsgi_app=self.flask, limits=config.limits, tls=config.tls,
+            alive=lambda: orjson.dumps(liveness(self)),
+        )  # fmt: skip
 
 
 def _listen(host: str, port: int) -> socket.socket:

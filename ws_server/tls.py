@@ -7,12 +7,15 @@ from __future__ import annotations
 
 import io
 import ssl
+import time
 from _socket import socket as RawSocket
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from gevent.socket import wait_read, wait_write
+
+from .due import Due
 
 RECORD_BYTES = 16384
 _READ_BYTES = 65536
@@ -137,7 +140,7 @@ class TlsStream:
             self._unsent = self._unsent[self._sock.send(self._unsent) :]
 
 
-class CooperativeTls(io.RawIOBase):
+class CooperativeTls(io.RawIOBase, Due):
     """The socket interface that pywsgi uses: blocks its greenlet, not the loop."""
 
     def __init__(self, stream: TlsStream, head: bytes, timeout_s: float) -> None:
@@ -169,12 +172,13 @@ class CooperativeTls(io.RawIOBase):
         return self._open().recv(size)
 
     def sendall(self, data: bytes) -> None:
+        until = time.monotonic() + self._timeout_s
         view = memoryview(data)
         while view:
             try:
                 view = view[self._open().send(view) :]
             except BlockingIOError:
-                wait_write(self._open().fileno(), timeout=self._timeout_s)
+                wait_write(self._open().fileno(), timeout=max(0.0, until - time.monotonic()))
 
     def detach(self) -> TlsStream:
         """Give the stream away: nothing can be read or written here any more."""
@@ -196,4 +200,7 @@ class CooperativeTls(io.RawIOBase):
             try:
                 return self._open().recv(size)
             except BlockingIOError:
-                wait_read(self._open().fileno(), timeout=self._timeout_s)
+                try:
+                    wait_read(self._open().fileno(), timeout=self.left_s)
+                except TimeoutError:
+                    raise self.too_late() from None

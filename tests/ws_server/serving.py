@@ -185,10 +185,11 @@ def serving(
     limits: Limits | None = None,
     app: WSGIApplication | None = None,
     tls: TlsFiles | None = None,
+    alive: Callable[[], bytes] | None = None,
 ) -> Iterator[Port]:
     listener = create_server(("127.0.0.1", 0), backlog=1024)
     chosen = handler if handler is not None else Echo()
-    acceptor = Acceptor(listener, handler=chosen, wsgi_app=app, limits=limits, tls=tls)
+    acceptor = Acceptor(listener, handler=chosen, wsgi_app=app, limits=limits, tls=tls, alive=alive)
     acceptor.start()
     try:
         yield Port(acceptor, chosen)

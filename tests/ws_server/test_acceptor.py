@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from socket import IPPROTO_TCP, TCP_NODELAY
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import gevent
 import pytest
@@ -19,9 +19,12 @@ from ringway.ws_server import endpoint as endpoint_module
 from ringway.ws_server.connection import Connection
 from ringway.ws_server.endpoint import Limits
 from ringway.ws_server.handshake import Accept, Handshake, Refuse
+from ringway.ws_server.tls import TlsFiles
 from tests.ws_server.both import POLLERS, MakePoller
 from tests.ws_server.frames import CLOSE, TEXT, frame
 from tests.ws_server.serving import HEAD, Client, Echo, Port, handshake, serving, until
+from tests.ws_server.test_tls import certificate
+from tests.ws_server.test_tls import secure as wrapped
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
@@ -33,6 +36,11 @@ def app(environ: WSGIEnvironment, start_response: StartResponse) -> list[bytes]:
     body = environ["wsgi.input"].read() if environ["REQUEST_METHOD"] == "POST" else b""
     start_response("200 OK", [("Content-Type", "text/plain")])
     return [f"{environ['REQUEST_METHOD']} {environ['PATH_INFO']} {environ['wsgi.url_scheme']} ".encode() + body]
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory) -> TlsFiles:
+    return certificate(tmp_path_factory.mktemp("tls"), "node-one")
 
 
 @pytest.fixture
@@ -224,6 +232,95 @@ def test_over_the_request_limit_pywsgis_clients_get_503() -> None:
         gate.set()
         assert all(each.get(timeout=5).endswith(b"done") for each in held)
         client.goodbye()
+
+
+def drip(sock: Any, piece: bytes = b"x") -> float:
+    """Send a piece every now and then until the server has closed; how many seconds that took."""
+    started = time.monotonic()
+    while (took := time.monotonic() - started) < 5.0:
+        try:
+            sock.sendall(piece)
+        except OSError:
+            break
+        gevent.sleep(0.05)
+    return took
+
+
+SECURE = pytest.mark.parametrize("secure", [False, True], ids=["plain", "tls"])
+
+
+@SECURE
+@pytest.mark.parametrize("begun", [b"", b"GET /livez HTTP/1.1\r\nX-Drip: "], ids=["nothing", "a head"])
+def test_the_next_request_of_a_connection_has_a_deadline_as_a_whole(
+    secure: bool, begun: bytes, files: TlsFiles
+) -> None:
+    tls = files if secure else None
+    with serving(app=app, limits=Limits(keep_alive_s=0.4), tls=tls) as port:
+        sock = wrapped(port, files) if secure else port.raw()
+        sock.sendall(b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n")
+        answer = b""
+        while b"GET /livez" not in answer:
+            answer += sock.recv(65536)
+        if begun:
+            sock.sendall(begun)
+            assert drip(sock) < 2.0
+        else:
+            assert sock.recv(1) == b""
+        sock.close()
+
+
+@SECURE
+@pytest.mark.parametrize("path", ["/read", "/ignored"])
+def test_a_requests_body_has_a_deadline_as_a_whole(
+    secure: bool, path: str, files: TlsFiles, capfd: pytest.CaptureFixture[str]
+) -> None:
+    tls = files if secure else None
+    with serving(app=reading, limits=Limits(wsgi_s=0.4), tls=tls) as port:
+        sock = wrapped(port, files) if secure else port.raw()
+        sock.sendall(f"POST {path} HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n".encode())
+        assert drip(sock) < 2.0
+        sock.close()
+    assert capfd.readouterr().err == "", "a slow client is no error of the application's"
+
+
+def reading(environ: WSGIEnvironment, start_response: StartResponse) -> list[bytes]:
+    if environ["PATH_INFO"] == "/read":
+        environ["wsgi.input"].read()
+    start_response("200 OK", [])
+    return [b"done"]
+
+
+@SECURE
+def test_a_body_that_was_there_in_time_may_be_read_late(secure: bool, files: TlsFiles) -> None:
+    def late(environ: WSGIEnvironment, start_response: StartResponse) -> list[bytes]:
+        gevent.sleep(0.3)
+        return app(environ, start_response)
+
+    tls = files if secure else None
+    with serving(app=late, limits=Limits(wsgi_s=0.1), tls=tls) as port:
+        sock = wrapped(port, files) if secure else port.raw()
+        body = 20_000 * "x"
+        sock.sendall(http("POST", "/x", f"Content-Length: {len(body)}\r\n", body))
+        answer = b""
+        while data := sock.recv(65536):
+            answer += data
+        assert answer.endswith(body.encode())
+        sock.close()
+
+
+def test_whether_the_node_lives_is_told_when_there_is_no_room_for_another_request() -> None:
+    with serving(app=app, limits=Limits(wsgi_requests=1), alive=lambda: b'{"ok":true}') as port:
+        kept = port.raw()
+        kept.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+        kept.recv(65536)
+        head, _, body = port.ask(http("GET", "/livez")).partition(b"\r\n\r\n")
+        assert head.startswith(b"HTTP/1.1 200 OK\r\n")
+        assert b"\r\nContent-Type: application/json" in head
+        assert body == b'{"ok":true}'
+        for other in (http("GET", "/livezz"), http("POST", "/livez"), http("GET", "/")):
+            assert port.ask(other).startswith(b"HTTP/1.1 503 ")
+        kept.close()
+        until(lambda: port.ask(http("GET", "/livez")).endswith(b"GET /livez http "))
 
 
 def fill(taken: list[int]) -> None:

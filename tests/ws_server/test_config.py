@@ -65,6 +65,11 @@ def test_variables_and_flags_name_the_same_options() -> None:
     assert config.roles == {"admin", "speaker"}
 
 
+def test_the_limits_of_a_port_are_options() -> None:
+    config = parse("--max-sessions", "7", "--max-handshakes", "8", env={"RINGWAY_MAX_REQUESTS": "9"})
+    assert (config.limits.connections, config.limits.handshakes, config.limits.wsgi_requests) == (7, 8, 9)
+
+
 def test_tls_changes_the_schemes(tmp_path: Path) -> None:
     cert, key = tmp_path / "cert.pem", tmp_path / "key.pem"
     cert.touch()

@@ -441,6 +441,34 @@ def test_an_upgrade_with_a_body_is_refused_on_every_path(path: str, body: str) -
         sock.close()
 
 
+def test_the_websockets_of_routes_take_no_requests_place() -> None:
+    with serving(app=echo_app(), limits=Limits(wsgi_requests=2)) as port:
+        clients = [port.connect("/echo") for _ in range(5)]
+        for client in clients:
+            client.text("hello")
+            assert client.read() == (TEXT, b"hello")
+        assert port.ask(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").endswith(b"index")
+        for client in clients:
+            client.goodbye()
+
+
+def test_a_route_that_never_ends_is_ended_with_its_port() -> None:
+    app = Flask(__name__)
+    ended: list[str] = []
+
+    @Sock(app).route("/x")
+    def route(ws: WebSocket) -> None:
+        try:
+            gevent.event.Event().wait()
+        finally:
+            ended.append("route")
+
+    with behind_acceptor(app) as port:
+        client = port.connect("/x")
+    assert ended == ["route"]
+    client.sock.close()
+
+
 def test_a_route_over_the_ports_connection_limit_is_503() -> None:
     with serving(app=echo_app(), limits=Limits(connections=2)) as port:
         stay = [port.connect("/echo"), port.connect()]
