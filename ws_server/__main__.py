@@ -68,8 +68,12 @@ def _on_signals(server: NodeServer) -> None:
         gevent.spawn(server.drain if len(asked) == 1 else server.stop)
 
     def reload() -> None:
+        if server.config.tls is None:
+            log.info("SIGHUP: no certificate to read again, as RINGWAY_TLS_CERT is not set")
+            return
         try:
             server.acceptor.reload_tls()
+            log.info("the certificate was read again; connections from now on get it")
         except (OSError, ssl.SSLError) as error:
             log.error("the certificate was not reloaded, the old one stays: %s", error)
 
