@@ -26,6 +26,7 @@ from ringway.core.close_codes import CloseCode
 from .detach import ENDPOINT, detach, handshake_of, is_gevent
 from .endpoint import Endpoint, Limits
 from .handshake import FULL, Handshake, Refuse, check
+from .sending import HIGH_WATER, MESSAGE_BYTES, Handover, send_and_wait, send_in_loop
 from .upgrade import open_connection
 
 if TYPE_CHECKING:
@@ -37,10 +38,10 @@ __all__ = ["ConnectionClosed", "Sock", "WebSocket"]
 
 log = logging.getLogger("ringway.ws_server.sock")
 
-HIGH_WATER = 1 << 20  # bytes queued, each way, at which the faster side waits
 NO_LIMIT = 1 << 62
 _thread_id: Callable[[], int] = get_original("_thread", "get_ident")
 _default_endpoint: list[Endpoint] = []
+_Stock: Any = flask_sock.Sock  # by now: an application may put our class in its place
 
 
 class Sock(flask_sock.Sock):  # type: ignore[misc]  # flask-sock has no types
@@ -86,7 +87,7 @@ class _Catcher:
 
 def _stock_view(function: Callable[..., Any]) -> Callable[..., Any]:
     catcher = _Catcher()
-    flask_sock.Sock().route("/", bp=catcher)(function)
+    _Stock().route("/", bp=catcher)(function)
     return catcher.view
 
 
@@ -105,26 +106,26 @@ class WebSocket:
         self._inbox: deque[str | bytes] = deque()
         self._inbox_size = 0
         self._arrived = Event()
-        self._loop: Any = get_hub().loop
+        self._handover = Handover(get_hub().loop)
         self._thread = _thread_id()
 
     def send(self, data: str | bytes) -> None:
         """Send `bytes` as a binary message, anything else as text. Waits while the client is slow to read.
 
-        Raises ConnectionClosed. From another thread than the server's the message is handed over and sent soon after.
+        Raises ConnectionClosed. From another thread than the server's the message is handed over and sent soon after;
+        the thread waits for a slow client, with all that runs in it. A callback of the event loop cannot wait: when it
+        sends to a client that is behind, that client is closed with 4101.
         """
         connection = self._open()
         binary = isinstance(data, bytes)
-        payload = data if isinstance(data, bytes) else str(data)
+        payload = data if isinstance(data, bytes) else str(data).encode()
         if _thread_id() != self._thread:
-            self._loop.run_callback_threadsafe(lambda: connection.send(payload, binary=binary))
-            return
-        connection.send(payload, binary=binary)
-        if connection.buffered > HIGH_WATER and getcurrent() is not get_hub():
-            drained = Event()
-            connection.when_drained(drained.set)
-            drained.wait()
-            self._open()
+            self._handover.send(connection, payload, binary=binary)
+        elif getcurrent() is get_hub():
+            send_in_loop(connection, payload, binary=binary)
+        else:
+            send_and_wait(connection, payload, binary=binary)
+        self._open()
 
     def receive(self, timeout: float | None = None) -> str | bytes | None:
         """The next message; None when `timeout` seconds brought none (0 does not wait). Raises ConnectionClosed."""
@@ -134,7 +135,7 @@ class WebSocket:
                 return None
             self._arrived.clear()
         message = self._inbox.popleft()
-        self._inbox_size -= len(message)
+        self._inbox_size -= len(message) + MESSAGE_BYTES
         if self._inbox_size <= HIGH_WATER // 2 and self._connection is not None:
             self._connection.resume()
         return message
@@ -173,7 +174,7 @@ class WebSocket:
 
     def _take(self, connection: Connection, message: str | bytes) -> None:
         self._inbox.append(message)
-        self._inbox_size += len(message)
+        self._inbox_size += len(message) + MESSAGE_BYTES
         if self._inbox_size > HIGH_WATER:
             connection.pause()
         self._arrived.set()

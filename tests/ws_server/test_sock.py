@@ -402,6 +402,118 @@ def test_a_route_that_does_not_receive_holds_its_client_back() -> None:
         client.goodbye()
 
 
+def test_empty_messages_hold_their_client_back_too(serve: Serve) -> None:
+    app = Flask(__name__)
+    sockets: list[WebSocket] = []
+    go = gevent.event.Event()
+    count = 100_000
+
+    @Sock(app).route("/x")
+    def route(ws: WebSocket) -> None:
+        sockets.append(ws)
+        go.wait()
+        assert [ws.receive() for _ in range(count)] == [""] * count
+
+    with serve(app) as port:
+        client = port.connect("/x")
+        sender = gevent.spawn(client.send, frame(TEXT) * count)
+        until(lambda: sockets and sockets[0]._connection.paused)
+        assert len(sockets[0]._inbox) < 30_000
+        go.set()
+        assert client.read() == (CLOSE, b"\x03\xe8")
+        sender.get(timeout=5)
+        client.goodbye()
+
+
+def test_threads_that_send_wait_for_a_slow_client(serve: Serve) -> None:
+    app = Flask(__name__)
+    sockets: list[WebSocket] = []
+    sent: list[int] = []
+
+    @Sock(app).route("/x")
+    def route(ws: WebSocket) -> None:
+        sockets.append(ws)
+        ws.receive()
+
+    def flood(thread: int) -> None:
+        for number in range(200):
+            sockets[0].send(b"%d %04d" % (thread, number) + bytes(50_000))
+            sent.append(number)
+
+    with serve(app) as port:
+        client = port.connect("/x", receive_bytes=16384)
+        until(lambda: sockets)
+        threads = [threading.Thread(target=flood, args=(number,)) for number in range(2)]
+        for thread in threads:
+            thread.start()
+        until(lambda: sockets[0]._connection.buffered > 1 << 20)
+        gevent.sleep(0.2)
+        assert sockets[0]._connection.buffered < 2 << 20
+        assert len(sent) < 400
+        assert sorted(client.read()[1][:6] for _ in range(400)) == [
+            b"%d %04d" % (thread, number) for thread in range(2) for number in range(200)
+        ]
+        until(lambda: not any(thread.is_alive() for thread in threads))
+        client.text("done")
+        client.goodbye()
+
+
+def test_a_thread_that_waits_for_a_client_is_told_when_it_is_gone(serve: Serve) -> None:
+    app = Flask(__name__)
+    sockets: list[WebSocket] = []
+    told: list[str] = []
+
+    @Sock(app).route("/x")
+    def route(ws: WebSocket) -> None:
+        sockets.append(ws)
+        ws.receive()
+
+    def flood() -> None:
+        try:
+            while True:
+                sockets[0].send(bytes(1_000_000))
+        except ConnectionClosed:
+            told.append("closed")
+
+    with serve(app) as port:
+        client = port.connect("/x", receive_bytes=16384)
+        until(lambda: sockets)
+        thread = threading.Thread(target=flood)
+        thread.start()
+        until(lambda: sockets[0]._connection.buffered > 1 << 20)
+        client.reset()
+        until(lambda: told == ["closed"])
+        thread.join()
+
+
+def test_what_cannot_wait_closes_a_client_that_is_behind(serve: Serve) -> None:
+    app = Flask(__name__)
+    sockets: list[WebSocket] = []
+    told: list[int] = []
+
+    @Sock(app).route("/x")
+    def route(ws: WebSocket) -> None:
+        sockets.append(ws)
+        ws.receive()
+
+    def flood() -> None:
+        try:
+            for _ in range(100):
+                sockets[0].send(bytes(100_000))
+        except ConnectionClosed as closed:
+            told.append(closed.reason)
+
+    with serve(app) as port:
+        client = port.connect("/x", receive_bytes=16384)
+        until(lambda: sockets)
+        gevent.get_hub().loop.run_callback(flood)
+        until(lambda: told == [4101])
+        while (got := client.read())[0] != CLOSE:
+            assert got == (BINARY, bytes(100_000))
+        assert got == (CLOSE, b"\x10\x05")
+        client.goodbye()
+
+
 def test_pings_are_on_by_default_and_their_interval_is_an_option() -> None:
     app = echo_app()
     app.config["SOCK_SERVER_OPTIONS"] = {"ping_interval": 0.2}
