@@ -46,7 +46,7 @@ class Batcher:
         self._acks: dict[tuple[str, str], Position] = {}
         self._order, self._numbers = Order(), count(1)
         self.dropped = 0  # notices that Redis did not take
-        link.on_back(lambda: self._ack_turns.put(None))
+        link.on_again(lambda: self._ack_turns.put(None))
         link.on_back(lambda: gevent.spawn(self._carry_over))
 
     @property
@@ -97,8 +97,7 @@ class Batcher:
         if not self._link.up or not writes:
             return [self._link.unavailable()] * len(writes)
         results = self._log.append_many([write.append for write in writes])
-        failed = next((result for result in results if isinstance(result, Unavailable)), None)
-        if failed is not None:
+        for failed in {type(result): result for result in results if isinstance(result, Unavailable)}.values():
             self._link.lost(failed)
         return results
 

@@ -43,7 +43,7 @@ class Groups:
         self._returning: Lane[Session] = Lane("reading memberships", self._return, batch=64)
         self._parked: list[Session] = []
         self._behind: dict[tuple[Session, str], list[Callable[[], object]]] = {}
-        link.on_back(self._unpark)
+        link.on_again(self._unpark)
         link.on_lost(self._all_go_on)
 
     def start(self) -> None:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 from ringway.core import frames
+from ringway.core.errors import Unsettled
 from ringway.core.frames import Position
 from ringway.store import cursors
 from ringway.store.arrivals import UNREAD, Arrival
@@ -103,7 +104,7 @@ class LogReader:
         self._parked: list[_Read] = []
         self._slow: dict[Session, set[Channel]] = {}
         self.pulls = 0  # gaps that had to be read
-        link.on_back(self._unpark)
+        link.on_again(self._unpark)
 
     def start(self) -> None:
         self._reads.start()
@@ -169,10 +170,21 @@ class LogReader:
                 self._read(round_)
                 done = {id(read) for read in round_.values()}
                 todo = [read for read in todo if id(read) not in done]
+        except Unsettled as error:
+            self._apart(todo, error)
         except AWAY as error:
             self._link.lost(error)
             for read in todo:
                 self._park(read)
+
+    def _apart(self, reads: list[_Read], error: Unsettled) -> None:
+        """The slot of one of them is on its way to another server: the others need not wait for it."""
+        if len(reads) > 1:
+            for read in reads:
+                self._work([read])
+            return
+        self._link.lost(error)
+        self._parked += reads
 
     def _arrive(self, reads: list[_Read]) -> list[_Read]:
         """The reads that are left when those of sessions which have just opened are done."""

@@ -18,6 +18,7 @@
     │   ├── TicketForeign      made for another node
     │   └── TicketReused
     ├── Unavailable            ZooKeeper, Redis or a node does not answer; try again after `retry_after`
+    │   └── Unsettled          it answers, and where this one channel is kept changes just now
     └── ClientError            what the SDKs raise
         ├── RouteRefused       the lookup service answered with an error
         ├── ConnectFailed      no lookup, or not the node, could be reached
@@ -168,6 +169,10 @@ class Unavailable(RingwayError):
     def __str__(self) -> str:
         detail = f" ({self.why})" if self.why else ""
         return f"{self.service} is unavailable{detail}; try again in {self.retry_after:g} s"
+
+
+class Unsettled(Unavailable):
+    """The service answers, but what was asked for changes its place in it just now. Others are not concerned."""
 
 
 class ClientError(RingwayError):

@@ -18,13 +18,13 @@ import redis
 from redis.backoff import NoBackoff
 from redis.cluster import ClusterNode
 from redis.connection import BlockingConnectionPool, parse_url
+from redis.exceptions import AskError, ClusterError, RedisClusterException, RedisError, TryAgainError
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import RedisClusterException, RedisError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 from redis.retry import Retry
 from redis.sentinel import Sentinel, SentinelConnectionPool
 
-from ringway.core.errors import ConfigError, Unavailable
+from ringway.core.errors import ConfigError, Unavailable, Unsettled
 
 logger = logging.getLogger(__name__)
 
@@ -111,7 +111,13 @@ def redis_errors() -> Iterator[None]:
 
 def unavailable(error: BaseException) -> Unavailable:
     """The one translation of redis-py's errors."""
-    return Unavailable("redis", f"{type(error).__name__}: {error}"[:200], retry_after=RETRY_AFTER_S)
+    kind = Unsettled if _slot_moves(error) else Unavailable
+    return kind("redis", f"{type(error).__name__}: {error}"[:200], retry_after=RETRY_AFTER_S)
+
+
+def _slot_moves(error: BaseException) -> bool:
+    """Whether a Cluster says so of this slot, or redis-py was sent to and fro between two servers (ClusterError)."""
+    return isinstance(error, AskError | TryAgainError) or type(error) is ClusterError
 
 
 def masked(url: str) -> str:

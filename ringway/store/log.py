@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from ringway.core.errors import Unavailable
+from ringway.core.errors import Unavailable, Unsettled
 from ringway.core.frames import Position
 
 from . import cursors
@@ -112,9 +112,9 @@ class MessageLog:
 
         An Unavailable in a place: not known to be in the log. The same append may be tried again; its id keeps it from
         being there twice. Later ones here of the same sender to the same channel are Unavailable with it: none
-        overtakes it.
+        overtakes it. Unsettled: only this channel is concerned, Redis answers.
         """
-        results: list[Appended | Unavailable] = [Unavailable("redis", "it restarts again and again")] * len(appends)
+        results: list[Appended | Unavailable] = [Unsettled("redis", "it restarts again and again")] * len(appends)
         todo = list(range(len(appends)))
         asks = in_order(appends)
         for _ in range(_ROUNDS):
@@ -152,13 +152,9 @@ class MessageLog:
         position to give to a client.
         """
         calls = [self._read_call(ch, after, limit, own, create) for ch, after in positions.items()]
-        found = {}
-        for ch, reply in zip(positions, run_many(self.client, calls, ordered=False), strict=True):
-            if isinstance(reply, Unavailable):
-                raise reply
-            self._histories.settle(self.keys.log(ch), reply[0].decode())
-            found[ch] = _entries(reply)
-        return found
+        replies = _all(run_many(self.client, calls, ordered=False))
+        self._histories.settle([(call.keys[1], reply[0].decode()) for call, reply in zip(calls, replies, strict=True)])
+        return {ch: _entries(reply) for ch, reply in zip(positions, replies, strict=True)}
 
     def arrive(self, arrivals: Sequence[Arrival], limit: int = 256) -> list[tuple[Entries, list[str]]]:
         """For each user what the inbox holds after a position, as in `read`, and the groups the user belongs to.
@@ -171,13 +167,9 @@ class MessageLog:
         histories = self._histories
         calls = arrive_calls(self._arrive_script, self.keys, arrivals, limit,
                              users=1 if histories.sharded else USERS, home=histories.home)
-        found = []
-        for call, replies in zip(calls, run_many(self.client, calls, ordered=False), strict=True):
-            if isinstance(replies, Unavailable):
-                raise replies
-            histories.settle(call.keys[1], replies[0][0][0].decode())
-            found += [(_entries(entries), [*map(bytes.decode, sorted(groups))]) for entries, groups in replies]
-        return found
+        found = _all(run_many(self.client, calls, ordered=False))
+        histories.settle([(call.keys[1], of[0][0][0].decode()) for call, of in zip(calls, found, strict=True)])
+        return [(_entries(entries), [*map(bytes.decode, sorted(groups))]) for of in found for entries, groups in of]
 
     def carry_over(self) -> None:
         """Look whether Redis came back as another one, and append again what it lost. Raises Unavailable.
@@ -221,15 +213,17 @@ class MessageLog:
         """One pipeline. Fills in results; returns the places where Redis was not the one we took it for."""
         groups = list(together(todo, asks, sharded=self._histories.sharded))
         calls = [self._append_call([asks[i] for i in group]) for group in groups]
+        replies = run_many(self.client, calls, line=self._line)
+        error = self._settle(calls, replies)
         refused = []
-        for group, call, reply in zip(groups, calls, run_many(self.client, calls, line=self._line), strict=True):
-            error = reply if isinstance(reply, Unavailable) else self._settle(call, reply)
-            if error is not None:
-                for i in group:
-                    results[i] = error
-            elif found := places(call, reply):
+        for group, call, reply in zip(groups, calls, replies, strict=True):
+            if not isinstance(reply, Unavailable) and (found := places(call, reply)):
+                slot = self._histories.slot(call.keys[1])
                 for i, one in zip(group, found, strict=True):
-                    results[i] = self._result(asks[i].append, reply, one)
+                    results[i] = self._result(asks[i].append, reply, one, slot)
+            elif failed := reply if isinstance(reply, Unavailable) else error:
+                for i in group:
+                    results[i] = failed
             else:
                 refused += group
         return sorted(refused)
@@ -245,39 +239,48 @@ class MessageLog:
         args = (gen, seq, limit, READ_BYTES, int(create), int(own))
         return Call(self._read_script, (self.keys.meta(ch), log), args, self._histories.home(log))
 
-    def _result(self, append: Append, reply: Any, place: Place) -> Appended | Unavailable:
+    def _result(self, append: Append, reply: Any, place: Place, slot: int) -> Appended | Unavailable:
         """The result for one message; what was added is kept for a while."""
         kind, gen, seq, receivers, frame = place
         if kind == AFTER_NOTHING:
-            return Unavailable("redis", "the message before it is not in the log")
+            return Unsettled("redis", "the message before it is not in the log")
         if kind != DUPLICATE:
-            self._histories.retained.add(reply[0].decode(), Kept(self._clock(), append, Position(gen, seq)))
+            self._histories.retained.add(reply[0].decode(), Kept(self._clock(), append, Position(gen, seq), slot))
         return Appended(append.ch, append.id, gen, seq, kind == DUPLICATE, frame, receivers)
 
-    def _settle(self, call: Call, reply: Any) -> Unavailable | None:
+    def _settle(self, calls: Sequence[Call], replies: Sequence[Any]) -> Unavailable | None:
         """Go on with the Redis that answered; the error if what the one before had could not be carried over."""
+        answered = zip(calls, replies, strict=True)
         try:
-            self._histories.settle(call.keys[0], reply[0].decode())
+            self._histories.settle([
+                (call.keys[1], reply[0].decode()) for call, reply in answered if not isinstance(reply, Unavailable)
+            ])
         except Unavailable as error:
             return error
         return None
 
-    def _resend(self, kept: Sequence[Kept], replid: str) -> int:
-        """Append again what Redis may have lost; returns how many it had. Raises Unavailable."""
+    def _resend(self, kept: Sequence[Kept], replid: str) -> list[bool | None]:
+        """Append again what Redis may have lost: whether it had; None: another one has that channel now.
+
+        Raises Unavailable.
+        """
         asks = [Ask(one.append, digest_of(one.append), was=one.position) for one in kept]
         groups = list(together(range(len(asks)), asks, sharded=self._histories.sharded))
         calls = [self._append_call([asks[i] for i in group], replid) for group in groups]
-        lost = 0
-        for group, call, reply in zip(groups, calls, run_many(self.client, calls), strict=True):
-            if isinstance(reply, Unavailable):
-                raise reply
-            found = places(call, reply)
-            if not found:
-                raise Unavailable("redis", "it restarted once more")
-            for i, one in zip(group, found, strict=True):
-                self._result(asks[i].append, reply, one)
-                lost += one.kind == ADDED
+        lost: list[bool | None] = [None] * len(kept)
+        for group, call, reply in zip(groups, calls, _all(run_many(self.client, calls)), strict=True):
+            for i, one in zip(group, places(call, reply), strict=False):  # none: refused
+                self._result(asks[i].append, reply, one, kept[i].slot)
+                lost[i] = one.kind == ADDED
         return lost
+
+
+def _all(replies: list[Any]) -> list[Any]:
+    """The replies. Raises the first Unavailable among them."""
+    for reply in replies:
+        if isinstance(reply, Unavailable):
+            raise reply
+    return replies
 
 
 def _entries(reply: list[Any]) -> Entries:

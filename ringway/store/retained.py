@@ -8,6 +8,7 @@ is a duplicate by its id, what was lost is there again. See docs/decisions/0030-
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Collection, Sequence
 from threading import Lock
 from typing import NamedTuple
 
@@ -38,11 +39,12 @@ class Append(NamedTuple):
 
 
 class Kept(NamedTuple):
-    """An append and where it went."""
+    """An append and where it went. `slot`: of its channel, on a Redis Cluster."""
 
     at: float
     append: Append
     position: Position
+    slot: int = 0
 
 
 class Retained:
@@ -70,20 +72,31 @@ class Retained:
             while of_replid[0].at < kept.at - self._window_s:
                 of_replid.popleft()
 
-    def take(self, replid: str) -> list[Kept]:
-        """Everything that the Redis `replid` had and that may be lost; it is no longer kept here."""
+    def take(self, slots: Collection[int], replid: str) -> list[tuple[str, Kept]]:
+        """What Redis had of these slots under other ids than this, each with its own; it is no longer kept here."""
         with self._lock:
-            return list(self._by_replid.pop(replid, ()))
+            others = [other for other in self._by_replid if other != replid]
+            return [(other, kept) for other in others for kept in self._take(other, slots)]
 
     def channels(self) -> list[str]:
         """Those that have something here."""
         with self._lock:
             return list({kept.append.ch: None for of_replid in self._by_replid.values() for kept in of_replid})
 
-    def put_back(self, replid: str, kept: list[Kept]) -> None:
+    def put_back(self, taken: Sequence[tuple[str, Kept]]) -> None:
         """Undo `take`."""
         with self._lock:
-            self._of(replid).extendleft(reversed(kept))
+            for replid, kept in reversed(taken):
+                self._of(replid).appendleft(kept)
+
+    def _take(self, replid: str, slots: Collection[int]) -> list[Kept]:
+        taken: list[Kept] = []
+        left = deque[Kept](maxlen=self._limit)
+        for kept in self._by_replid.pop(replid):
+            (taken if kept.slot in slots else left).append(kept)
+        if left:
+            self._by_replid[replid] = left
+        return taken
 
     def _of(self, replid: str) -> deque[Kept]:
         return self._by_replid.setdefault(replid, deque(maxlen=self._limit))

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import redis
+from redis.crc import key_slot
 from redis.exceptions import RedisError
 
 from ringway.processes import Child, NotReady, Processes
@@ -44,6 +45,13 @@ class RedisClusterServers(Scope):
         for server in self.servers:
             server.close()
 
+    def move(self, key: str) -> SlotMove:
+        """The key's slot is to go to another master."""
+        slot = key_slot(key.encode())
+        ports = [server.port for server in self.servers]
+        source = master_port(self.servers[0].port, slot)
+        return SlotMove(slot, source, next(port for port in ports if port != source), ports)
+
     def _form(self) -> None:
         share = SLOTS // self._masters
         for i, server in enumerate(self.servers):
@@ -58,6 +66,35 @@ class RedisClusterServers(Scope):
         info: bytes = _ask(server.port, "CLUSTER", "INFO")
         fields = dict(line.split(":") for line in info.decode().split())
         return (fields["cluster_state"], int(fields["cluster_known_nodes"])) == ("ok", self._masters)
+
+
+class SlotMove:
+    """A slot on its way from one master to another, in the steps of `redis-cli --cluster reshard`."""
+
+    def __init__(self, slot: int, source: int, target: int, ports: list[int]) -> None:
+        self._slot, self._source, self._target, self._ports = slot, source, target, ports
+        self._target_id = _ask(target, "CLUSTER", "MYID").decode()
+
+    def begin(self) -> None:
+        """From now on what is not at the source any more, or not there yet, is looked for at the target."""
+        source_id = _ask(self._source, "CLUSTER", "MYID").decode()
+        _ask(self._target, "CLUSTER", "SETSLOT", self._slot, "IMPORTING", source_id)
+        _ask(self._source, "CLUSTER", "SETSLOT", self._slot, "MIGRATING", self._target_id)
+
+    def take(self, *keys: str) -> None:
+        """These keys have moved; those that do not exist are passed over."""
+        _ask(self._source, "MIGRATE", "127.0.0.1", self._target, "", 0, 5000, "KEYS", *keys)
+
+    def finish(self) -> None:
+        """The rest has moved too, and all masters know."""
+        if keys := _ask(self._source, "CLUSTER", "GETKEYSINSLOT", self._slot, 1000):
+            self.take(*keys)
+        for port in (self._target, *self._ports):
+            _ask(port, "CLUSTER", "SETSLOT", self._slot, "NODE", self._target_id)
+
+    def run(self) -> None:
+        self.begin()
+        self.finish()
 
 
 class RedisSentinel(Scope):
@@ -119,6 +156,14 @@ class RedisSentinel(Scope):
         replicas = _ask(self.port, "SENTINEL", "REPLICAS", self.MASTER)
         synced = _info(self.second.port, "replication").get("master_link_status") == "up"
         return bool(replicas) and synced
+
+
+def master_port(port: int, slot: int) -> int:
+    """Who has a slot, by the word of the server at `port`."""
+    for first, last, (_host, master, *_), *_replicas in _ask(port, "CLUSTER", "SLOTS"):
+        if first <= slot <= last:
+            return int(master)
+    raise LookupError(slot)
 
 
 def _start_with_bus(server: RealRedis) -> None:
