@@ -156,6 +156,10 @@ class Channel:
         self._early[Position(gen, seq)] = wire
         return self.gen is None
 
+    def lacks(self, at: Position) -> bool:
+        """Whether what is at this position in the log has not come here yet."""
+        return self.gen is not None and at > (self.gen, self.seq)
+
     def page(self, sink: Sink, page: Page) -> Step:
         """A page of the log for a session that catches up."""
         catch_up = self.catching(sink)

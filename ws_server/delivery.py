@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 import orjson
 
 from ringway.core.errors import NoActiveMember, Unavailable
-from ringway.core.frames import volatile_msg
+from ringway.core.frames import Position, volatile_msg
 from ringway.core.history import Change, RingHistory
 from ringway.store import notices
 from ringway.store.keys import Keys, group_log, inbox
@@ -76,8 +76,8 @@ class Delivery:
         """A message to a group; `settle` as in `send`."""
 
         def done(result: Appended | Unavailable) -> None:
-            if isinstance(result, Appended) and not result.duplicate and (channel := self.groups.get(group)):
-                self._offer(channel, result.gen, result.seq, result.frame)
+            if isinstance(result, Appended) and (channel := self.groups.get(group)):
+                self._give(channel, result)
             settle(_seq_of(result))
 
         self.counts["published"] += 1
@@ -98,7 +98,7 @@ class Delivery:
         notify = None if owner is None or owner == self._me else self._keys.node_channel(owner)
 
         def appended(result: Appended | Unavailable) -> None:
-            if isinstance(result, Appended) and not result.duplicate:
+            if isinstance(result, Appended):
                 self._appended(uid, result, told=notify is not None and result.receivers > 0)
             done(result)
 
@@ -109,10 +109,17 @@ class Delivery:
         """In the log: to the sessions here, and on to others if nobody else does it. `told`: the owner knows."""
         user = self._sessions.get(uid)
         if user is not None:
-            self._offer(user.inbox, result.gen, result.seq, result.frame)
-        if not told:
+            self._give(user.inbox, result)
+        if not told and not result.duplicate:
             notice = LogNotice(result.ch, result.gen, result.seq, result.frame, forwarded=True)
             self._pass_on(uid, notices.encode(notice), here=user is not None)
+
+    def _give(self, channel: Channel, result: Appended) -> None:
+        """To the sessions here. They may lack a duplicate too: the first answer was lost, and with it the frame."""
+        if not result.duplicate:
+            self._offer(channel, result.gen, result.seq, result.frame)
+        elif channel.lacks(Position(result.gen, result.seq)):
+            self._reader.pull(channel)
 
     def _send_volatile(self, sender: str, id: str, uids: Sequence[str], body: bytes) -> Unavailable | None:
         """At most once: to the sessions here, else straight to the owner's channel."""

@@ -7,6 +7,7 @@ import time
 from abc import ABC, abstractmethod
 from secrets import token_hex
 
+import gevent
 import orjson
 
 from ringway.core.errors import ConfigError
@@ -96,6 +97,8 @@ class Parts(ABC):
         records = AwayRecords(self.redis, self.keys)
         self.away = Away(self.id, records, self.keys, self.link, self.batcher.publish)
         self.delivery = Delivery(self.id, self.keys, self.history, self.sessions, self.batcher, self.reader, self.away)
+        # What Redis took while its answers were lost: no subscription need have broken for that.
+        self.link.on_back(lambda: gevent.spawn(self.sweep))
         self.subscriber = Subscriber(self.redis, self.link, on_notice=self._on_notice, on_connected=self.sweep)
         memberships = Memberships(self.redis, self.keys)
         self.groups = Groups(self.delivery, self.subscriber, self.reader, memberships, self.keys, self.link)

@@ -8,7 +8,8 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -69,6 +70,20 @@ class RealRedis(ServerProcess, Scope):
         with redis.Redis(port=self.port) as client:
             for kind in ("normal", "pubsub"):
                 client.execute_command("CLIENT", "KILL", "TYPE", kind, "SKIPME", "yes")
+
+    @contextmanager
+    def swallowing_replies(self) -> Iterator[None]:
+        """What is asked meanwhile is done, but its connection is closed before the reply; subscriptions stay."""
+        with redis.Redis(port=self.port, single_connection_client=True) as client:
+            connection = client.connection
+            assert connection is not None
+            self.freeze()
+            try:
+                yield
+                connection.send_command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+            finally:
+                self.thaw()
+            connection.read_response()
 
     def journal_size(self) -> int:
         """Bytes of the append-only file: a mark to go back to with `lose_after`."""

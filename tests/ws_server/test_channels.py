@@ -85,6 +85,14 @@ def test_the_missing_message_closes_the_gap_itself() -> None:
     assert numbers(reader) == [1, 2]
 
 
+def test_a_channel_lacks_what_lies_beyond_its_position_in_the_order_of_gens() -> None:
+    channel = Channel("u:a")
+    assert not channel.lacks(Position("g", 9))  # nobody listens
+    live(channel, 3)
+    wanted = {Position("g", 3): False, Position("g", 4): True, Position("f", 9): False, Position("h", 1): True}
+    assert {at: channel.lacks(at) for at in wanted} == wanted
+
+
 def test_what_arrives_during_the_catch_up_comes_after_the_history() -> None:
     channel = Channel("u:a")
     first = live(channel, 3)

@@ -136,6 +136,55 @@ def test_what_redis_lost_comes_back_and_no_gap_is_told(running: Nodes, own_redis
         assert all(frame.get("inbox", frame)["recovered"] for frame in told)
 
 
+def test_a_message_whose_ok_a_frozen_redis_swallowed_is_delivered_with_the_next_ok(
+    running: Nodes, own_redis: redises.RealRedis
+) -> None:
+    """Redis took it, nobody heard so: said again it is a duplicate, and its recipient is on the same node."""
+    sender, receiver = running.join(running.uid_of("r1", "a")), running.join(b := running.uid_of("r1", "b"))
+    insist(sender, id="0", to=b, body="first")
+    assert receiver.bodies(1) == ["first"]
+    own_redis.freeze()
+    try:
+        sender.send(t="send", id="1", to=b, body="swallowed")
+        assert sender.wait("error", 10.0)["code"] == "unavailable"
+    finally:
+        own_redis.thaw()
+    assert insist(sender, id="1", to=b, body="swallowed")["seq"] == 2
+    assert receiver.wait("msg", 1.5)["body"] == "swallowed"
+
+
+def test_a_message_whose_ok_was_lost_comes_as_soon_as_redis_is_back_though_nobody_says_it_again(
+    running: Nodes, own_redis: redises.RealRedis
+) -> None:
+    sender, receiver = running.join(running.uid_of("r1", "a")), running.join(b := running.uid_of("r1", "b"))
+    insist(sender, id="0", to=b, body="first")
+    assert receiver.bodies(1) == ["first"]
+    own_redis.freeze()
+    try:
+        sender.send(t="send", id="1", to=b, body="swallowed")
+        assert sender.wait("error", 10.0)["code"] == "unavailable"
+    finally:
+        own_redis.thaw()
+    until(lambda: running.nodes["r1"].metric("redis_up") == 1, "Redis is seen again")
+    assert receiver.wait("msg", 1.5)["body"] == "swallowed"
+
+
+def test_a_message_whose_ok_was_lost_with_its_connection_is_delivered_at_once(
+    running: Nodes, own_redis: redises.RealRedis
+) -> None:
+    """The node says it again by itself; its subscription stands, so nothing else makes it look at the log."""
+    sender, receiver = running.join(running.uid_of("r1", "a")), running.join(b := running.uid_of("r1", "b"))
+    insist(sender, id="0", to=b, body=0)
+    assert receiver.bodies(1) == [0]
+    node = running.nodes["r1"]
+    before = node.metric("messages_in_total")
+    with own_redis.swallowing_replies():
+        sender.send(t="send", id="1", to=b, body=1)
+        until(lambda: node.metric("messages_in_total") > before, "it is on its way")
+    assert sender.wait("ok", 10.0)["seq"] == 2
+    assert receiver.wait("msg", 1.5)["body"] == 1
+
+
 def test_what_nobody_brings_back_is_told_when_the_time_is_over(running: Nodes, own_redis: redises.RealRedis) -> None:
     """A back end has sent it and is gone; who reconnects with an older position has missed it."""
     uid = running.uid_of("r1", "bereft")
