@@ -80,10 +80,15 @@ class Batcher:
         return False
 
     def ack(self, uid: str, ch: str, position: Position) -> None:
-        """Move a user's read cursor; several moves of one cursor become one."""
+        """Move a user's read cursor; several moves of one cursor, by several devices, become the furthest of them."""
         if not self._acks:
             self._ack_turns.put(None)
-        self._acks[uid, ch] = position
+        self._keep((uid, ch), position)
+
+    def _keep(self, cursor: tuple[str, str], position: Position) -> None:
+        known = self._acks.get(cursor)
+        if known is None or position > known:  # gens sort by age
+            self._acks[cursor] = position
 
     def _append(self, writes: list[_Write]) -> None:
         writes = self._in_order(writes)
@@ -142,5 +147,6 @@ class Batcher:
         try:
             cursors.ack_many(self._client, self._keys, acks)
         except AWAY as error:
-            self._acks = acks | self._acks
+            for cursor, position in acks.items():
+                self._keep(cursor, position)
             self._link.lost(error)

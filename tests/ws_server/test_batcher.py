@@ -1,0 +1,72 @@
+"""Read cursors on their way to Redis."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import gevent
+import pytest
+
+from ringway.core.frames import Position
+from ringway.store import cursors
+from ringway.store.client import Client, connect
+from ringway.store.keys import Keys
+from ringway.store.log import MessageLog
+from ringway.ws_server.batcher import Batcher
+from ringway.ws_server.redis_link import RedisLink
+from tests.harness import redises
+
+CH = "u:bob"
+
+
+@dataclass
+class Node:
+    """What of a node moves read cursors."""
+
+    client: Client
+    keys: Keys
+    link: RedisLink
+    batcher: Batcher
+
+    def ack(self, *positions: Position) -> None:
+        for position in positions:
+            self.batcher.ack("bob", CH, position)
+
+    def wait_for_cursor(self) -> Position:
+        with gevent.Timeout(10.0):
+            while not self.link.up or (cursor := cursors.read(self.client, self.keys, "bob", [CH])[0]) is None:
+                gevent.sleep(0.01)
+        return cursor
+
+
+@pytest.fixture
+def node(own_redis: redises.RealRedis) -> Iterator[Node]:
+    client, keys = connect(own_redis.url), Keys()
+    link = RedisLink(client.ping)
+    batcher = Batcher(MessageLog(client, keys), client, keys, link)
+    batcher.start()
+    yield Node(client, keys, link, batcher)
+    batcher.stop()
+    link.stop()
+    client.close()
+
+
+@pytest.mark.parametrize("furthest", [Position("g", 10), Position("h", 1)])
+def test_of_two_devices_the_one_that_has_read_further_moves_the_cursor(node: Node, furthest: Position) -> None:
+    """A later gen is further, whatever its seq."""
+    node.ack(Position("g", 4), furthest, Position("g", 5))
+    assert node.wait_for_cursor() == furthest
+
+
+def test_what_was_read_while_redis_is_away_does_not_turn_the_cursor_back(
+    node: Node, own_redis: redises.RealRedis
+) -> None:
+    own_redis.stop()
+    node.ack(Position("g", 10))
+    with gevent.Timeout(10.0):
+        while node.link.up:
+            gevent.sleep(0.01)
+    node.ack(Position("g", 5))
+    own_redis.start()
+    assert node.wait_for_cursor() == Position("g", 10)
