@@ -13,6 +13,7 @@ from ringway.core.history import Change
 from ringway.core.members import Member, RingDocument
 from ringway.store.client import connect
 from ringway.store.keys import Keys
+from ringway.store.limits import SharedLimits
 from ringway.store.log import MessageLog
 from ringway.store.node_stats import NodeStats
 from ringway.store.presence import PresenceReader
@@ -81,7 +82,7 @@ class Services:
         keys = Keys(common.cluster)
         self.redis = connect(common.redis)
         self.mirror = RingMirror(self.redis, keys)
-        self.log = MessageLog(self.redis, keys)
+        self.log = MessageLog(self.redis, keys, limits=SharedLimits(self.redis, keys))
         self.presence = PresenceReader(self.redis, keys)
         self.node_stats = NodeStats(self.redis, keys)
         self.marks = RedisMarks(self.redis, keys, self.metrics.away_dropped.inc)

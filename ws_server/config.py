@@ -26,6 +26,7 @@ from ringway.options import (
     switch,
     urls,
 )
+from ringway.store.limits import Limits as LogLimits
 
 from .endpoint import Limits
 from .rebalance import Policy
@@ -98,6 +99,10 @@ class Config:
             handshakes=self.max_handshakes, wsgi_requests=self.max_requests, ping_s=self.ping, pong_s=self.pong,
             deflate=self.compress, origins=frozenset(self.origins) if self.origins else None,
         )
+
+    @property
+    def log_limits(self) -> LogLimits:
+        return LogLimits(self.log_cap, self.log_ttl)
 
     @property
     def roles(self) -> frozenset[str]:

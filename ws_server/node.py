@@ -23,6 +23,7 @@ from ringway.core.close_codes import CloseCode, reason_text
 from ringway.core.errors import ConfigError, InvalidInput, Unavailable
 from ringway.core.history import Change
 from ringway.core.members import Member, State
+from ringway.store.limits import SharedLimits
 from ringway.store.node_stats import NodeStats
 from ringway.store.notices import Control, decode
 from ringway.store.softdown import SoftDownMarks
@@ -56,6 +57,7 @@ class NodeServer(Parts):
         super().__init__(config)
         self._marks = SoftDownMarks(self.redis, self.keys)
         self._stats = NodeStats(self.redis, self.keys)
+        self._limits = SharedLimits(self.redis, self.keys)
 
     # Life.
 
@@ -208,6 +210,7 @@ class NodeServer(Parts):
         while True:
             if self.link.up:
                 try:
+                    self._limits.put(self.config.log_limits)  # again and again: Redis may lose it
                     self._stats.publish(self.id, figures(self))
                     told = self._tell_moves(told)
                 except AWAY as error:

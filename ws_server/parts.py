@@ -90,7 +90,7 @@ class Parts(ABC):
 
     def _build_messages(self) -> None:
         line = Line.to(self.redis)
-        messages = MessageLog(self.redis, self.keys, cap=self.config.log_cap, ttl_s=self.config.log_ttl, line=line)
+        messages = MessageLog(self.redis, self.keys, limits=self.config.log_limits, line=line)
         self.sessions = Sessions(self.history.hashing.key)
         self.batcher = Batcher(messages, self.redis, self.keys, self.link)
         self.reader = LogReader(messages, self.redis, self.keys, self.link)

@@ -29,6 +29,7 @@ class Keys:
         self._p = f"{PREFIX}:{cluster}"
         self.ring = f"{self._p}:ring"
         self.presence_index = f"{self._p}:{{presence}}"  # sorted set: "node boot" -> last sign of life
+        self.limits = f"{self._p}:limits"  # string: cap and TTL of all logs, as the nodes have them
         self.softdown = f"{self._p}:softdown"  # sorted set: node -> until when lookups pass it over
         # Pub/sub channels: not keys, no slots.
         self.all_channel = f"{self._p}:all"

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from functools import cache
 from typing import Any, NamedTuple
 
 from ringway.core.errors import Unavailable, Unsettled
@@ -21,18 +22,19 @@ from .arrivals import READ_BYTES, USERS, Arrival, arrive_calls
 from .client import Client, redis_errors
 from .histories import Histories
 from .keys import Keys
+from .limits import DAY_S, Limits, SharedLimits
 from .line import Line
 from .retained import Append as Append
 from .retained import Kept
-from .scripts import Call, run_many, script
+from .scripts import Call, Script, run_many, script
 
-DAY_S = 86_400
 # What is remembered of a channel outlives its messages, so that a quiet week is not mistaken for a loss.
 META_TTL_S = 90 * DAY_S
 # So soon after a restart of Redis everybody who has had an ok from it has appended again what it lost.
 GRACE_S = 3.0
 _MISSING, _DOUBTFUL = 0, 2  # read_on.lua's words
 _ROUNDS = 3
+_DEFAULT = Limits()
 
 
 class Appended(NamedTuple):
@@ -72,12 +74,30 @@ class Entries(NamedTuple):
     doubtful: bool = False
 
 
+class _Scripts(NamedTuple):
+    append: Script
+    read: Script
+    arrive: Script
+
+
+@cache
+def _scripts(limits: Limits, dedup_s: int, grace_ms: int) -> _Scripts:
+    meta_ttl_s = max(META_TTL_S, 2 * limits.ttl_s)
+    writing = {"CAP": limits.cap, "TTL": limits.ttl_s, "META_TTL": meta_ttl_s, "DEDUP": dedup_s}
+    reading = {"META_TTL": meta_ttl_s, "GRACE_MS": grace_ms}
+    return _Scripts(
+        script("open.lua", "append.lua", **writing),
+        script("open.lua", "read_on.lua", "read.lua", **reading),
+        script("open.lua", "read_on.lua", "arrive.lua", **reading),
+    )
+
+
 class MessageLog:
     """The logs of one cluster. Safe for threads and greenlets.
 
     Args:
-        cap: messages kept per channel, at least (up to 100 more: Redis trims by blocks).
-        ttl_s: seconds after the last message until a channel's messages go; `dedup_s` more if that is little beside it.
+        limits: messages kept per channel (up to 100 more: Redis trims by blocks), and the seconds after the last one
+            until they go (`dedup_s` more if that is little beside it). A node gives its own, others the nodes'.
         dedup_s: seconds, at least, for which a message id is remembered.
         grace_s: seconds after a restart of Redis in which what it lost may be appended again.
         line: a connection for appends alone; the caller closes it.
@@ -85,16 +105,14 @@ class MessageLog:
     """
 
     def __init__(
-        self, client: Client, keys: Keys, *, cap: int = 1000, ttl_s: int = 7 * DAY_S, dedup_s: int = 3600,
+        self, client: Client, keys: Keys, *, limits: Limits | SharedLimits = _DEFAULT, dedup_s: int = 3600,
         grace_s: float = GRACE_S, line: Line | None = None, clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.client, self.keys = client, keys
         self._clock, self._line = clock, line
-        meta_ttl_s = max(META_TTL_S, 2 * ttl_s)
-        reading = {"META_TTL": meta_ttl_s, "GRACE_MS": int(grace_s * 1000)}
-        self._append_script = script("open.lua", "append.lua", CAP=cap, TTL=ttl_s, META_TTL=meta_ttl_s, DEDUP=dedup_s)
-        self._read_script = script("open.lua", "read_on.lua", "read.lua", **reading)
-        self._arrive_script = script("open.lua", "read_on.lua", "arrive.lua", **reading)
+        self._dedup_s, self._grace_ms = dedup_s, int(grace_s * 1000)
+        self._shared = limits if isinstance(limits, SharedLimits) else None
+        self._scripts = _scripts(limits if isinstance(limits, Limits) else _DEFAULT, dedup_s, self._grace_ms)
         self._histories = Histories(client, self._resend, dedup_s=dedup_s, clock=clock)
 
     @property
@@ -115,6 +133,10 @@ class MessageLog:
         overtakes it. Unsettled: only this channel is concerned, Redis answers.
         """
         results: list[Appended | Unavailable] = [Unsettled("redis", "it restarts again and again")] * len(appends)
+        try:
+            self._heed_limits()
+        except Unavailable as error:
+            return [error] * len(appends)
         todo = list(range(len(appends)))
         asks = in_order(appends)
         for _ in range(_ROUNDS):
@@ -151,6 +173,7 @@ class MessageLog:
         `create=False` leaves a channel without a log alone (its gen is ""); otherwise it gets one, so that there is a
         position to give to a client.
         """
+        self._heed_limits()
         calls = [self._read_call(ch, after, limit, own, create) for ch, after in positions.items()]
         replies = _all(run_many(self.client, calls, ordered=False))
         self._histories.settle([(call.keys[1], reply[0].decode()) for call, reply in zip(calls, replies, strict=True)])
@@ -165,7 +188,7 @@ class MessageLog:
             Unavailable: Redis does not answer.
         """
         histories = self._histories
-        calls = arrive_calls(self._arrive_script, self.keys, arrivals, limit,
+        calls = arrive_calls(self._scripts.arrive, self.keys, arrivals, limit,
                              users=1 if histories.sharded else USERS, home=histories.home)
         found = _all(run_many(self.client, calls, ordered=False))
         histories.settle([(call.keys[1], of[0][0][0].decode()) for call, of in zip(calls, found, strict=True)])
@@ -207,6 +230,11 @@ class MessageLog:
         found = self.read_many(after, 0, create=False)
         return [found[ch].pending for ch in chs]
 
+    def _heed_limits(self) -> None:
+        """Go by what the nodes say now. Raises Unavailable."""
+        if self._shared is not None:
+            self._scripts = _scripts(self._shared.current(), self._dedup_s, self._grace_ms)
+
     def _append_round(
         self, asks: Sequence[Ask], todo: Sequence[int], results: list[Appended | Unavailable]
     ) -> list[int]:
@@ -231,13 +259,13 @@ class MessageLog:
     def _append_call(self, asks: Sequence[Ask], replid: str | None = None) -> Call:
         histories = self._histories
         expected = histories.expected(self.keys.log(asks[0].append.ch)) if replid is None else replid
-        return append_call(self._append_script, self.keys, asks, expected, histories.home)
+        return append_call(self._scripts.append, self.keys, asks, expected, histories.home)
 
     def _read_call(self, ch: str, after: Position | None, limit: int, own: bool, create: bool) -> Call:
         gen, seq = after or ("", 0)
         log = self.keys.log(ch)
         args = (gen, seq, limit, READ_BYTES, int(create), int(own))
-        return Call(self._read_script, (self.keys.meta(ch), log), args, self._histories.home(log))
+        return Call(self._scripts.read, (self.keys.meta(ch), log), args, self._histories.home(log))
 
     def _result(self, append: Append, reply: Any, place: Place, slot: int) -> Appended | Unavailable:
         """The result for one message; what was added is kept for a while."""

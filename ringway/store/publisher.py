@@ -24,6 +24,7 @@ from ringway.core.uids import validate_group, validate_uid
 
 from .client import Client, connect, redis_errors
 from .keys import Keys, group_log, inbox
+from .limits import SharedLimits
 from .log import Appended, MessageLog
 from .notices import EVERYBODY, LogNotice, VolatileNotice, encode
 from .owners import MirroredRing
@@ -69,7 +70,7 @@ class Publisher:
     ) -> None:
         self._client = connect(redis) if isinstance(redis, str) else redis
         self._keys, self._sender, self._clock = Keys(cluster), sender, clock
-        self._log = MessageLog(self._client, self._keys)
+        self._log = MessageLog(self._client, self._keys, limits=SharedLimits(self._client, self._keys))
         self._away = AwayRecords(self._client, self._keys)
         ring = KeyRing.parse(keys) if isinstance(keys, str) else keys
         mirror = RingMirror(self._client, self._keys)

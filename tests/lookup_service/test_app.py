@@ -13,11 +13,13 @@ from ringway.lookup_service.app import create_app
 from ringway.lookup_service.fast_route import FastRoute
 from ringway.lookup_service.services import Services
 from ringway.store.keys import Keys
+from ringway.store.limits import Limits, SharedLimits
 from ringway.store.log import MessageLog
 from ringway.store.node_stats import NodeStats
 from ringway.store.notices import Control, LogNotice, VolatileNotice, decode
 from ringway.store.presence import Presence
 from ringway.store.softdown import AwayRecords
+from tests.harness.logs import append
 from tests.harness.waiting import wait_until
 from tests.lookup_service.conftest import API_KEY, MakeServices
 from tests.lookup_service.helpers import environ
@@ -192,6 +194,17 @@ def test_a_pushed_message_is_in_the_inbox_and_its_owner_is_told(
         "t": "msg", "ch": "u:alice", "id": "m1", "from": "", "body": {"n": 1}, "gen": sent["gen"], "seq": 1, "ts": 0,
     }  # fmt: skip
     heard.close()
+
+
+def test_a_push_cuts_no_log_shorter_than_nodes_do(make_services: MakeServices, redis_url: str, keys: Keys) -> None:
+    nodes_have = Limits(cap=3000)
+    with redis_py.Redis.from_url(redis_url) as redis:
+        SharedLimits(redis, keys).put(nodes_have)
+        client = create_app(make_services(api_keys=(API_KEY,))).test_client()
+        log = MessageLog(redis, keys, limits=nodes_have)
+        append(log, *range(2000))
+        assert client.post("/send", json={"to": "bob", "body": 1}, headers=KEY).status_code == 200
+        assert log.read("u:bob", None, 0).pending == 2001
 
 
 def test_the_same_id_twice_is_one_message(client: FlaskClient) -> None:

@@ -9,13 +9,14 @@ import pytest
 
 from ringway.core.frames import Position
 from ringway.store.keys import Keys
+from ringway.store.limits import Limits
 from ringway.store.log import META_TTL_S, Append, MessageLog
 from tests.harness.logs import all_done, append, at, frames, ids, message
 from tests.harness.waiting import wait_until
 
 
 def test_a_log_over_its_cap_says_what_is_gone(client: Any, keys: Keys) -> None:
-    log = MessageLog(client, keys, cap=100)
+    log = MessageLog(client, keys, limits=Limits(cap=100))
     done = append(log, *range(500))
     entries = log.read("u:bob", at(done[9]), limit=1000)
     assert not entries.recovered
@@ -26,7 +27,7 @@ def test_a_log_over_its_cap_says_what_is_gone(client: Any, keys: Keys) -> None:
 
 
 def test_a_position_just_before_the_oldest_is_recovered(client: Any, keys: Keys) -> None:
-    log = MessageLog(client, keys, cap=100)
+    log = MessageLog(client, keys, limits=Limits(cap=100))
     gen = append(log, *range(500))[0].gen
     oldest = log.read("u:bob", None, limit=0).oldest
     assert log.read("u:bob", Position(gen, oldest - 1)).recovered
@@ -34,14 +35,14 @@ def test_a_position_just_before_the_oldest_is_recovered(client: Any, keys: Keys)
 
 
 def test_everything_of_a_capped_log_is_not_everything(client: Any, keys: Keys) -> None:
-    log = MessageLog(client, keys, cap=100)
+    log = MessageLog(client, keys, limits=Limits(cap=100))
     append(log, *range(500))
     assert not log.read("u:bob", None).recovered
     assert log.unread("bob", ["u:bob"]) == [log.read("u:bob", None).pending]
 
 
 def test_unread_of_a_capped_log_counts_what_is_kept(client: Any, keys: Keys) -> None:
-    log = MessageLog(client, keys, cap=100)
+    log = MessageLog(client, keys, limits=Limits(cap=100))
     gen = append(log, *range(500))[0].gen
     kept = log.read("u:bob", None).pending
     log.ack("bob", "u:bob", gen, 5)
@@ -64,7 +65,7 @@ def test_a_read_stops_at_about_a_megabyte(log: MessageLog) -> None:
 
 
 def test_messages_go_after_their_time_and_positions_stay(client: Any, keys: Keys) -> None:
-    log = MessageLog(client, keys, ttl_s=1)
+    log = MessageLog(client, keys, limits=Limits(ttl_s=1))
     done = append(log, "a", "b")
     wait_until(lambda: not client.exists(keys.log("u:bob")), 10.0, "the messages have expired")
     missed = log.read("u:bob", at(done[0]))

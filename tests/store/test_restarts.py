@@ -12,6 +12,7 @@ from ringway.core.errors import Unavailable
 from ringway.core.frames import Position
 from ringway.store.client import Client, connect
 from ringway.store.keys import Keys
+from ringway.store.limits import Limits
 from ringway.store.log import Appended, MessageLog
 from tests.harness.logs import append, at, frames, ids, message
 from tests.harness.redises import RealRedis
@@ -263,7 +264,7 @@ def test_kill_9_under_load_loses_and_doubles_nothing(redis: RealRedis, client: C
     done: dict[int, list[str]] = {number: [] for number in range(4)}
 
     def send(number: int) -> None:
-        log = MessageLog(client, Keys(), cap=100_000)
+        log = MessageLog(client, Keys(), limits=Limits(cap=100_000))
         while not stop.is_set():
             batch = [message(f"{number}-{len(done[number]) + i}", sender=str(number)) for i in range(10)]
             while any(isinstance(result, Unavailable) for result in log.append_many(batch)):

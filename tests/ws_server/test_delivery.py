@@ -7,10 +7,12 @@ from typing import Any
 
 import pytest
 
+from ringway.store import Publisher
 from ringway.store.client import connect as connect_redis
 from ringway.store.log import MessageLog
 from ringway.store.notices import EVERYBODY, Control, LogNotice, VolatileNotice, encode
 from ringway.store.retained import Append
+from tests.harness import redises, zookeepers
 
 from .nodes import Client, Nodes, until
 
@@ -233,6 +235,20 @@ def _append_quietly(nodes: Nodes, uid: str, body: str) -> int:
         return MessageLog(client, nodes.keys).append(Append(f"u:{uid}", "ghost", "g1", f'"{body}"'.encode())).seq
     finally:
         client.close()
+
+
+def test_a_back_end_keeps_as_many_messages_as_the_nodes_are_told_to(
+    zookeeper_server: zookeepers.Provider, redis_server: redises.Provider
+) -> None:
+    env = {"RINGWAY_LOG_CAP": "3000", "RINGWAY_LOG_TTL": "9000000"}
+    with Nodes(zookeeper_server.address, redis_server.url, "n1", env=env) as nodes:
+        until(lambda: nodes.redis.exists(nodes.keys.limits), "the node has said its limits")
+        back_end = Publisher(nodes.redis, cluster=nodes.cluster)
+        for n in range(1500):
+            back_end.send("bob", n)
+        receiver = nodes.join("bob")
+        assert receiver.frames[-1]["inbox"]["unread"] == 1500
+        assert nodes.redis.ttl(nodes.keys.log("u:bob")) > 8_000_000
 
 
 def test_notices_out_of_order_and_doubled_are_sorted_out(nodes: Nodes) -> None:
