@@ -6,7 +6,9 @@ what arrives meanwhile is held for it. So each session gets each message once an
 interleave.
 
 A log goes on under another `gen` when Redis came back as another process; `gen`s sort by age as text (store/open.lua).
-Sessions are told by a `position` frame before the first message of the new one, and whether anything is missing.
+Sessions are told by a `position` frame before the first message of the new one, and whether anything is missing. Where
+a Redis that was wiped has a clock that is behind, its new gen sorts before the old one. So the order of gens decides
+about nothing but notices, and only until the log is asked: what a read says is the log.
 
 `wire` is a message framed for the WebSocket, made once for all sessions.
 """
@@ -148,7 +150,7 @@ class Channel:
             if seq <= self.seq:
                 return True
         elif self.gen is not None and gen < self.gen:
-            return True  # of an incarnation that is over: what survived of it was read
+            return False  # of an incarnation that is over, or the log began anew, with a clock that is behind: ask it
         if self._early is None:
             self._early = {}
         if len(self._early) >= HELD_LIMIT:
@@ -214,18 +216,27 @@ class Channel:
         """A page of the log after the channel's own position: LIVE (in step again) or READ (there is more)."""
         if self.gen is None:
             return Step.GONE
-        if page.gen < self.gen:
-            return Step.LIVE  # asked before another read told of a newer incarnation
         if page.gen != self.gen or not page.recovered:
             self._turn(page)
         for seq, wire in page.frames:
             if seq == self.seq + 1:
                 self._emit(seq, wire)
-        in_step = self._use_early()
+        in_step = self._forget_others() and self._use_early()
         return Step.LIVE if in_step and not page.more else Step.READ
+
+    def _forget_others(self) -> bool:
+        """Drop what came ahead under another gen than the log has; False if there was any: look once more.
+
+        It is gone with its incarnation, or of one that began since the log was asked: then the next read has it.
+        """
+        early = self._early or {}
+        self._early = {at: wire for at, wire in early.items() if at.gen == self.gen} or None
+        return len(self._early or ()) == len(early)
 
     def _turn(self, page: Page) -> None:
         """The log goes on as another incarnation, or behind a loss: say so to the live ones; the others read it."""
+        for catch_up in (self._catching or {}).values():
+            catch_up.held.clear()
         self.gen, self.seq = page.gen, start_of(page)  # lower than before where Redis lost what we have passed on
         wire = page.position_frame(self.ch, self.seq)
         for sink in tuple(self.live):
@@ -253,9 +264,10 @@ class Channel:
         """The session has all that its reads gave: make it live where the channel stands, or wait for the channel."""
         if self.gen is None:
             self.gen, self.seq = at
-        if at.gen < self.gen:
-            return Step.READ
-        if at > (self.gen, self.seq):
+        if at.gen != self.gen:  # one of the two has not heard that the log began anew: first the channel looks
+            catch_up.waiting = not catch_up.waiting
+            return Step.PULL if catch_up.waiting else Step.READ
+        if at.seq > self.seq:
             catch_up.waiting = True
             return Step.PULL
         self._go_live(sink, catch_up, at.seq)

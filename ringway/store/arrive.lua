@@ -20,6 +20,8 @@ for i = 0, #KEYS / 4 - 1 do
   local ch, gen, seq = ARGV[3 * i + 3], ARGV[3 * i + 4], tonumber(ARGV[3 * i + 5])
   if gen == UNREAD then gen, seq = cursor(KEYS[4 * i + 3], ch) end
   local reply, size = read_on(replid, gen, seq, limit, left, true, false)
+  -- Written into a Redis that was wiped and whose clock is behind: no ack would ever be later than it.
+  if ARGV[3 * i + 4] == UNREAD and gen > reply[2] then redis.call('HDEL', KEYS[4 * i + 3], ch) end
   left = math.max(left - size, 1)  -- those who come later in a full answer read on
   replies[i + 1] = {reply, redis.call('SMEMBERS', KEYS[4 * i + 4])}
 end

@@ -194,6 +194,17 @@ def test_users_who_connect_get_what_single_reads_would_have_said(client: Client,
         assert entries == log.read(inbox(arrival.uid), None if arrival.after == UNREAD else arrival.after)
 
 
+def test_a_cursor_that_is_ahead_of_the_log_blocks_no_later_ack(log: MessageLog) -> None:
+    """Redis was wiped and its clock is behind; the ack was on its way from before."""
+    done = append(log, "a", "b")[1]
+    assert log.ack("bob", "u:bob", "ffff", 7)
+    [(entries, _groups)] = log.arrive([Arrival("bob", UNREAD)])
+    assert (ids(entries), entries.recovered) == (["a", "b"], False)
+    assert log.ack("bob", "u:bob", *at(done))
+    [(entries, _groups)] = log.arrive([Arrival("bob", UNREAD)])
+    assert (ids(entries), entries.recovered) == ([], True)
+
+
 def test_users_who_come_late_in_a_full_answer_have_more_to_read(log: MessageLog) -> None:
     uids = [f"u{i}" for i in range(8)]
     for uid in uids:

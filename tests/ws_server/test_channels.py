@@ -26,6 +26,11 @@ class Reader:
     def room(self) -> int:
         return self.space
 
+    @property
+    def messages(self) -> list[Position]:
+        """In a world of several gens: those it got, without what it was told of positions."""
+        return [Position(chr(wire[0]), int(wire[1:])) for wire in self.got if b" " not in wire]
+
 
 @dataclass(frozen=True)
 class Log:
@@ -41,8 +46,8 @@ class Log:
         return f"{ch} at {self.gen}:{seq} {'whole' if self.recovered else 'torn'}".encode()
 
 
-def wire(seq: int) -> bytes:
-    return b"m%d" % seq
+def wire(seq: int, gen: str = "m") -> bytes:
+    return f"{gen}{seq}".encode()
 
 
 def page(head: int, after: int, *, limit: int = 1000, gen: str = "g", recovered: bool = True) -> Log:
@@ -164,7 +169,8 @@ def test_a_log_that_goes_on_as_another_incarnation_is_announced() -> None:
     assert not channel.offer("h", 8, wire(8))
     assert channel.pulled(page(8, 7, gen="h")) is Step.LIVE
     assert reader.got == [b"u:a at h:7 whole", wire(8)]
-    assert channel.offer("g", 8, b"of the incarnation that is over")
+    assert not channel.offer("g", 8, b"of the incarnation that is over")
+    assert channel.pulled(page(8, 8, gen="h")) is Step.LIVE
     assert channel.offer("h", 9, wire(9))
     assert reader.got[2:] == [wire(9)]
 
@@ -175,6 +181,58 @@ def test_a_loss_is_not_passed_over_in_silence() -> None:
     assert channel.pulled(page(2, 0, gen="h", recovered=False)) is Step.LIVE
     assert reader.got == [b"u:a at h:0 torn", wire(1), wire(2)]
     assert channel.position == Position("h", 2)
+
+
+def test_a_log_that_begins_anew_with_a_clock_that_is_behind_is_believed() -> None:
+    """Redis was wiped, and what it calls the time now is before the gen that we know."""
+    channel = Channel("u:a")
+    reader = live(channel, 7)
+    assert not channel.offer("g", 9, wire(9))
+    assert channel.pulled(page(2, 0, gen="f", recovered=False)) is Step.READ
+    assert channel.pulled(page(2, 2, gen="f")) is Step.LIVE
+    assert reader.got == [b"u:a at f:0 torn", wire(1), wire(2)]
+    assert channel.offer("f", 3, wire(3))
+    assert reader.got[3:] == [wire(3)]
+    assert channel.position == Position("f", 3)
+
+
+def test_the_log_is_asked_about_a_message_of_an_incarnation_that_seems_to_be_over() -> None:
+    channel = Channel("u:a")
+    reader = live(channel, 7)
+    assert not channel.offer("f", 1, wire(1))
+    assert channel.pulled(page(7, 7)) is Step.LIVE
+    assert reader.got == []
+    assert channel.offer("g", 8, wire(8))
+
+
+@pytest.mark.parametrize(("before", "after"), [("g", "h"), ("g", "f")])
+def test_a_session_and_its_channel_that_read_different_incarnations_look_again(before: str, after: str) -> None:
+    """First the channel, then the session: either may be the one that has not heard."""
+    channel = Channel("u:a")
+    live(channel, 5)
+    ahead = Reader()
+    channel.join(ahead)
+    assert channel.page(ahead, page(2, 0, gen=after)) is Step.PULL
+    assert channel.pulled(page(2, 0, gen=after, recovered=False)) is Step.LIVE
+    assert [channel.advance(sink) for sink in channel.waiting()] == [Step.LIVE]
+    late = Reader()
+    channel.join(late)
+    assert channel.page(late, page(5, 5, gen=before)) is Step.PULL
+    assert channel.pulled(page(2, 2, gen=after)) is Step.LIVE
+    assert [channel.advance(sink) for sink in channel.waiting()] == [Step.READ]
+    assert channel.page(late, page(2, 0, gen=after, recovered=False)) is Step.LIVE
+    assert late.got == [f"u:a at {after}:0 torn".encode(), wire(1), wire(2)]
+
+
+def test_what_was_held_of_an_incarnation_that_is_over_is_not_passed_on() -> None:
+    channel = Channel("u:a")
+    live(channel, 5)
+    late = Reader()
+    channel.join(late)
+    channel.offer("g", 6, wire(6))
+    channel.pulled(page(1, 0, gen="h", recovered=False))
+    assert channel.page(late, page(1, 0, gen="h")) is Step.LIVE
+    assert late.got == [wire(1)]
 
 
 def test_a_log_that_was_cut_during_the_catch_up_is_announced() -> None:
@@ -192,7 +250,9 @@ def test_one_that_caught_up_in_an_older_incarnation_reads_on() -> None:
     late = Reader()
     channel.join(late)
     channel.pulled(page(5, 5, gen="h"))
-    assert channel.page(late, page(5, 3)) is Step.READ
+    assert channel.page(late, page(5, 3)) is Step.PULL
+    assert channel.pulled(page(5, 5, gen="h")) is Step.LIVE
+    assert [channel.advance(sink) for sink in channel.waiting()] == [Step.READ]
     assert channel.page(late, page(5, 5, gen="h")) is Step.LIVE
     assert late.got == [wire(4), wire(5), b"u:a at h:5 whole"]
 
@@ -225,36 +285,47 @@ def test_a_volatile_message_goes_to_all_at_once() -> None:
 
 
 class World:
-    """A log, a channel, sessions that come and go, and reads and notices that take their time."""
+    """A log, a channel, sessions that come and go, and reads and notices that take their time.
+
+    `wipe` loses the log; the next one has a gen before or after all that there were.
+    """
 
     def __init__(self, seed: int) -> None:
         self.random = random.Random(seed)
-        self.head = 0
+        self.gens = ["m"]
+        self.gen, self.head = "m", 0
         self.channel = Channel("u:a")
-        self.notices: list[int] = []
-        self.reads: list[tuple[Reader | None, int]] = []  # None: for the channel
-        self.answers: list[tuple[Reader | None, Log]] = []
-        self.started: dict[Reader, int] = {}
+        self.notices: list[Position] = []
+        self.reads: list[tuple[Reader | None, Position]] = []  # None: for the channel
+        self.answers: list[tuple[Reader | None, Position, Log]] = []
+        self.started: dict[Reader, Position] = {}
 
     def append(self) -> None:
         self.head += 1
-        self.notices += [self.head] * self.random.choice((0, 1, 1, 1, 1, 2))
+        self.notices += [Position(self.gen, self.head)] * self.random.choice((0, 1, 1, 1, 1, 2))
+
+    def wipe(self) -> None:
+        if self.random.random() < 0.1 and len(self.gens) < 20:
+            self.gen = chr(ord(max(self.gens)) + 1) if self.random.random() < 0.5 else chr(ord(min(self.gens)) - 1)
+            self.gens.append(self.gen)
+            self.head = 0
 
     def notice(self) -> None:
         if self.notices:
-            seq = self.notices.pop(self.random.randrange(min(3, len(self.notices))))
-            if self.channel and not self.channel.offer("g", seq, wire(seq)):
+            gen, seq = self.notices.pop(self.random.randrange(min(3, len(self.notices))))
+            if self.channel and not self.channel.offer(gen, seq, wire(seq, gen)):
                 self.pull()
 
     def pull(self) -> None:
-        if not self.channel.pulling and self.channel.position is not None:
+        position = self.channel.position
+        if not self.channel.pulling and position is not None:
             self.channel.pulling = True
-            self.reads.append((None, self.channel.seq))
+            self.reads.append((None, position))
 
     def join(self) -> None:
         if len(self.started) < 8:
             reader = Reader()
-            self.started[reader] = self.random.randint(0, self.head)
+            self.started[reader] = Position(self.gen, self.random.randint(0, self.head))
             self.channel.join(reader)
             self.reads.append((reader, self.started[reader]))
 
@@ -269,33 +340,49 @@ class World:
     def read(self) -> None:
         if self.reads:
             who, after = self.reads.pop(0)
-            self.answers.append((who, page(self.head, after, limit=self.random.randint(1, 9))))
+            self.answers.append((who, after, self.page(after, self.random.randint(1, 9))))
+
+    def page(self, after: Position, limit: int) -> Log:
+        start = after.seq if after.gen == self.gen else 0
+        last = min(self.head, start + limit)
+        found = [(seq, wire(seq, self.gen)) for seq in range(start + 1, last + 1)]
+        return Log(self.gen, self.head, after.gen == self.gen, found, last < self.head)
 
     def answer(self) -> None:
         if self.answers:
-            who, log = self.answers.pop(0)
-            if who is None:
-                self.channel.pulling = False
-                step = self.channel.pulled(log)
-                if step is Step.READ:
-                    self.pull()
-                for sink in self.channel.waiting() if step is Step.LIVE else []:
-                    assert isinstance(sink, Reader)
-                    self.follow(sink, self.channel.advance(sink))
-            else:
+            who, after, log = self.answers.pop(0)
+            if who is not None:
                 self.follow(who, self.channel.page(who, log))
+                return
+            self.channel.pulling = False
+            overtaken = log.gen != self.channel.gen and after != self.channel.position
+            if overtaken or self.channel.pulled(log) is Step.READ:
+                self.pull()
+                return
+            for sink in self.channel.waiting():
+                assert isinstance(sink, Reader)
+                self.follow(sink, self.channel.advance(sink))
 
     def follow(self, reader: Reader, step: Step) -> None:
         if step is Step.READ:
             at = self.channel.reached(reader)
             assert at
-            self.reads.append((reader, at.seq))
+            self.reads.append((reader, at))
         elif step is Step.PULL:
             self.pull()
 
     def check(self, reader: Reader) -> None:
-        first = self.started[reader] + 1
-        assert numbers(reader) == list(range(first, first + len(reader.got)))
+        """One incarnation after the other, each without a hole; from the start, or from the first of a new one."""
+        started = self.started[reader]
+        left: set[str] = set()
+        gen, seq = started
+        for message in reader.messages:
+            if message.gen != gen:
+                left.add(gen)
+                gen, seq = message.gen, 0
+            assert message.gen not in left
+            assert message.seq == seq + 1
+            seq = message.seq
 
     def settle(self) -> None:
         while self.notices:
@@ -304,19 +391,25 @@ class World:
             self.read()
             self.answer()
             if not self.reads and not self.answers:
-                position = self.channel.position
-                if position is None or position.seq == self.head:
+                if self.channel.position in (None, (self.gen, self.head)):
                     return
                 self.pull()  # what the sweep does
         raise AssertionError("never settles")
 
+    def has_all(self, reader: Reader) -> bool:
+        gen, seq = self.started[reader]
+        first = seq + 1 if gen == self.gen else 1
+        return [at.seq for at in reader.messages if at.gen == self.gen] == list(range(first, self.head + 1))
 
+
+@pytest.mark.parametrize("wiped", [False, True])
 @pytest.mark.parametrize("seed", range(150))
-def test_whatever_the_order_everybody_gets_everything_once(seed: int) -> None:
+def test_whatever_the_order_everybody_gets_everything_once(seed: int, wiped: bool) -> None:
     world = World(seed)
     steps = [world.append, world.append, world.notice, world.notice, world.join, world.leave, world.read, world.answer]
     for _ in range(400):
-        world.random.choice(steps)()
+        world.random.choice([*steps, world.wipe] if wiped else steps)()
     world.settle()
-    for reader, after in world.started.items():
-        assert numbers(reader) == list(range(after + 1, world.head + 1))
+    for reader in world.started:
+        world.check(reader)
+        assert world.has_all(reader)

@@ -113,6 +113,27 @@ def test_a_wiped_redis_is_said_to_open_sessions(running: Nodes, own_redis: redis
     assert any(frame["t"] == "position" for frame in receiver.frames)
 
 
+def test_a_wiped_redis_whose_clock_is_behind_is_heard_all_the_same(
+    running: Nodes, own_redis: redises.RealRedis
+) -> None:
+    """Its new gens sort before those that sessions have."""
+    uid = running.uid_of("r1", "ahead")
+    running.redis.hset(running.keys.meta(f"u:{uid}"), mapping={"g": "f000000000000abc", "s": 0, "r": "", "p": ""})
+    receiver, sender = running.join(uid), running.join(running.uid_of("r2", "behind"))
+    insist(sender, id="1", to=uid, body=1)
+    before = receiver.wait("msg")
+    own_redis.stop()
+    own_redis.wipe()
+    own_redis.start()
+    insist(sender, id="2", to=uid, body=2)
+    told = receiver.wait("position", 15.0)
+    assert (told["gen"] < before["gen"], told["recovered"]) == (True, False)
+    while (got := receiver.wait("msg"))["body"] != 2:
+        assert got["was"] == {"gen": before["gen"], "seq": before["seq"]}
+    late = running.join(uid)
+    assert late.bodies(got["seq"])[-1] == 2
+
+
 def test_what_redis_lost_comes_back_and_no_gap_is_told(running: Nodes, own_redis: redises.RealRedis) -> None:
     """The power fails after messages that had their ok, and that some have had and others not."""
     uid = running.uid_of("r1", "powerless")
