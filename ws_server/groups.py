@@ -120,7 +120,9 @@ class Groups:
 
     def bring_back(self, session: Session, groups: Sequence[str]) -> None:
         """Have the session join these groups, to which its user belongs for good, from the read cursor."""
-        for group in groups[:MAX_GROUPS]:
+        for group in groups:
+            if len(session.groups or ()) >= MAX_GROUPS:  # some it has joined by itself meanwhile
+                return
             if not session.conn.closed and group not in (session.groups or ()):
                 self.enter(session, group, Unread(session.uid))
 

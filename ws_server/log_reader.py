@@ -5,10 +5,12 @@ While Redis is away the reads wait for it; nobody loses its place.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 from ringway.core import frames
+from ringway.core.close_codes import CloseCode, reason_text
 from ringway.core.errors import Unsettled
 from ringway.core.frames import Position
 from ringway.store import cursors
@@ -23,6 +25,8 @@ from .lanes import Lane
 from .redis_link import AWAY, RedisLink
 from .sessions import Session
 from .wire import encode_text
+
+log = logging.getLogger(__name__)
 
 PAGE = 128  # messages a read
 SWEEP = 100  # channels compared in one pipeline: more would hold up the event loop for milliseconds
@@ -220,6 +224,18 @@ class LogReader:
         self._page(read, LogPage.of(entries, head_only=isinstance(read.after, Head)))
 
     def _page(self, read: _Read, page: LogPage) -> None:
+        """What a read found goes where it belongs. What fails here concerns no other read of the pipeline."""
+        try:
+            self._take(read, page)
+        except AWAY as error:
+            self._link.lost(error)
+            self._park(read)
+        except Exception:
+            log.exception("what was read of %s for %s could not be given", read.channel.ch, read.session)
+            if read.session is not None:  # it would wait for ever
+                read.session.conn.close(CloseCode.NODE_ERROR, reason_text(), "reading failed")
+
+    def _take(self, read: _Read, page: LogPage) -> None:
         if page.doubtful and not read.over and (after := self._asked_after(read)) is not None:
             self.doubts.add(Doubt(read.channel, read.session, after))
         if read.session is None:

@@ -10,6 +10,7 @@ import pytest
 
 from ringway.store.keys import Keys
 from ringway.store.log import GRACE_S, MessageLog
+from ringway.ws_server.groups import MAX_GROUPS
 from tests.harness import redises, zookeepers
 from tests.harness.logs import append, message
 
@@ -73,6 +74,24 @@ def test_a_session_that_opens_meanwhile_gets_its_messages_when_redis_is_back(
     kinds = [frame["t"] for frame in client.frames]
     assert kinds.index("position") < kinds.index("msg")
     assert "joined" in kinds or client.wait("joined", 15.0)
+
+
+def test_groups_come_back_to_everybody_though_one_user_has_more_than_a_session_may_be_in(
+    running: Nodes, own_redis: redises.RealRedis
+) -> None:
+    many, few = running.uid_of("r1", "many"), running.uid_of("r1", "few")
+    running.redis.sadd(running.keys.groups_of(many), *[f"g{number}" for number in range(MAX_GROUPS)])
+    running.redis.sadd(running.keys.groups_of(few), "team")
+    own_redis.stop()
+    full, other = running.connect(many), running.connect(few)
+    full.wait("welcome", 10.0)
+    full.send(t="join", group="one more")
+    other.wait("welcome", 10.0)
+    own_redis.start()
+    assert other.wait("joined", 15.0)["group"] == "team"
+    joined = {full.wait("joined", 15.0)["group"] for _ in range(MAX_GROUPS)}
+    assert "one more" in joined
+    assert len(joined) == MAX_GROUPS
 
 
 def test_lost_subscriptions_cost_no_message(running: Nodes, own_redis: redises.RealRedis) -> None:
