@@ -160,7 +160,7 @@ _OPTIONS = (
     option("--message-bytes", type=count(1024, 1 << 24), default="65536", help="Largest message; over it, 1009."),
     option("--ping", type=number(1, 3600, "seconds"), default="25", help="Between pings."),
     option("--pong", type=number(0.1, 3600, "seconds"), default="10", help="For the answer to a ping; then 4200."),
-    switch("--compress", help="Negotiate permessage-deflate (memory: 64 KiB a connection)."),
+    switch("--compress", help="Negotiate permessage-deflate: processor time for bandwidth; keeps no memory."),
     option("--origins", type=urls("http", "https"), default=None, help="Origins of browsers that may connect.",
            show_default="any"),
     option("--log-cap", type=count(10, 1_000_000), default="1000", help="Messages kept for each user and group."),

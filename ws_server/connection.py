@@ -25,7 +25,6 @@ from .poller import NONE, READ, WRITE
 from .wire import (
     BINARY,
     CLOSE,
-    FIN,
     PING,
     TEXT,
     Message,
@@ -47,7 +46,6 @@ log = logging.getLogger("ringway.ws_server.connection")
 
 READ_BYTES = 65536
 BATCH = 64  # answers of one wake-up that are kept back for one send
-DEFLATE_FROM_BYTES = 256
 ABNORMAL = 1006  # RFC 6455, section 7.1.5: the connection just broke; never on the wire
 _PING = encode_ping()
 _QUIET, _PINGED, _ANSWERED = range(3)  # where a connection is in its ping cycle
@@ -59,7 +57,6 @@ class Connection(fast.Line):
     __slots__ = (
         "__weakref__",
         "_batch",
-        "_deflate",
         "_endpoint",
         "_gone",
         "_handler",
@@ -74,6 +71,7 @@ class Connection(fast.Line):
         "_reader",
         "_sock",
         "_token",
+        "deflate",
         "ending",
         "opened_at",
         "peer",
@@ -91,7 +89,6 @@ class Connection(fast.Line):
         self._endpoint = endpoint
         self._handler = handler
         self._reader: Reader | None = Reader(endpoint.limits.message_bytes, deflate)
-        self._deflate = deflate
         self._outbox: Outbox | None = None
         self._batch: list[bytes] | None = None
         self._on_drained: list[Callable[[], None]] | None = None
@@ -99,6 +96,7 @@ class Connection(fast.Line):
         self._paused = self._peer_closed = self._gone = self._held = False
         self._ping = _QUIET
         self._quiet_s = 0.0
+        self.deflate = deflate
         self.ending: Ending | None = None
         self.opened_at = time.time()
         self.peer = peer
@@ -154,9 +152,8 @@ class Connection(fast.Line):
     def send(self, data: bytes | str, *, binary: bool = False) -> bool:
         """Send one message; bytes go as text (UTF-8) unless `binary`. False when the connection is no longer open."""
         payload = data.encode() if isinstance(data, str) else data
-        if self._deflate is not None and len(payload) >= DEFLATE_FROM_BYTES:
-            return self.send_frame(self._deflate.encode(FIN | (BINARY if binary else TEXT), payload))
-        return self.send_frame(encode_binary(payload) if binary else encode_text(payload))
+        frame = encode_binary(payload) if binary else encode_text(payload)
+        return self.send_frame(frame if self.deflate is None else self.deflate.pack(frame))
 
     def send_frame(self, frame: bytes, messages: int = 1) -> bool:
         """Send wire bytes as they are: one whole frame, or several joined (then say how many), encoded once for all."""

@@ -1,7 +1,8 @@
 """permessage-deflate (RFC 7692), off unless configured.
 
-Always without context takeover, in both directions: an idle connection then keeps no zlib state (up to 300 KiB with
-it), and a `Deflate` has no state at all, so connections share it. Messages below `WORTH_BYTES` go out as they are.
+Always without context takeover, in both directions: a connection then keeps no zlib state (up to 300 KiB with it; some
+190 KiB exist while one message is packed or unpacked), and a `Deflate` has no state at all, so connections share it.
+A frame for many is packed once for all with the same parameters.
 """
 
 from __future__ import annotations
@@ -10,10 +11,13 @@ import zlib
 from dataclasses import dataclass
 from functools import lru_cache
 
-from .wire import RSV1, encode
+from .wire import BINARY, FIN, RSV1, TEXT, encode
 
 NAME = "permessage-deflate"
-WORTH_BYTES = 256
+WORTH_BYTES = 256  # a frame below it goes out as it is
+_MESSAGES = frozenset({FIN | TEXT, FIN | BINARY})
+_BODIES = {126: 4, 127: 10}  # where the payload of a frame that long begins
+_FAN_OUTS = 4  # frames that are kept packed: a fan-out comes with one and the same, for few sets of parameters
 _TAIL = b"\x00\x00\xff\xff"  # section 7.2.1: taken off the end of each compressed message
 _SERVER_BITS, _CLIENT_BITS = "server_max_window_bits", "client_max_window_bits"
 _NO_TAKEOVER = frozenset({"server_no_context_takeover", "client_no_context_takeover"})
@@ -34,6 +38,10 @@ class Deflate:
         except zlib.error as error:
             raise ValueError(str(error)) from error
         return message if len(message) <= limit else None
+
+    def pack(self, wire: bytes) -> bytes:
+        """A frame as it leaves where this was agreed on: compressed if it is a message that gets shorter by it."""
+        return wire if len(wire) < WORTH_BYTES else _packed(self, wire)
 
     def encode(self, head: int, payload: bytes) -> bytes:
         """One compressed frame."""
@@ -79,6 +87,15 @@ def _is_valid(name: str, given: bool, value: str) -> bool:
     if not given:
         return name == _CLIENT_BITS
     return value in {str(bits) for bits in range(8, 16)}
+
+
+@lru_cache(maxsize=_FAN_OUTS)
+def _packed(agreed: Deflate, wire: bytes) -> bytes:
+    body = _BODIES.get(wire[1], 0)
+    if wire[0] not in _MESSAGES or len(wire) != body + int.from_bytes(wire[2:body], "big"):
+        return wire  # several frames joined
+    packed = agreed.encode(wire[0], wire[body:])
+    return packed if len(packed) < len(wire) else wire
 
 
 @lru_cache(maxsize=32)

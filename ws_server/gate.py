@@ -40,7 +40,7 @@ from .groups import Groups
 from .handshake import Accept, Handshake, Refuse
 from .hooks import Hooks, Mailbox
 from .log_reader import LogPage, LogReader, Unread
-from .sessions import Session, Sessions, User
+from .sessions import PackedSession, Session, Sessions, User
 from .wire import encode_text
 
 log = logging.getLogger(__name__)
@@ -173,7 +173,8 @@ class Gate:
 
     def _admitted(self, connection: Connection, arriving: Arriving, admission: Admission) -> None:
         ticket = arriving.ticket
-        session = Session(connection, self._sessions.user(ticket.uid), self._new_sid(), ticket.roles)
+        kind = Session if connection.deflate is None else PackedSession
+        session = kind(connection, self._sessions.user(ticket.uid), self._new_sid(), ticket.roles)
         if self._hooks.connect:
             session.mailbox = Mailbox(session)
             session.mailbox.put(self._ask, connection, arriving, session)

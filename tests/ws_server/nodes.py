@@ -36,8 +36,8 @@ READY_S = 30.0
 class Client:
     """One WebSocket and the frames it got, by kind."""
 
-    def __init__(self, url: str) -> None:
-        self.socket: ClientConnection = connect(url, max_size=1 << 20).__enter__()
+    def __init__(self, url: str, compression: str | None = "deflate") -> None:
+        self.socket: ClientConnection = connect(url, max_size=1 << 20, compression=compression).__enter__()
         self.frames: list[dict[str, Any]] = []
         self.code: int | None = None
         self.reason = ""
@@ -206,11 +206,11 @@ class Nodes:
                              ttl_s=ttl_s, roles=roles, reason=reason)
 
     def connect(self, uid: str, node_id: str | None = None, *, inbox: str | None = None, ticket: str | None = None,
-                **how: Any) -> Client:
-        """A connection with a ticket of this kind; see `ticket`."""
+                compression: str | None = "deflate", **how: Any) -> Client:
+        """A connection with a ticket of this kind; see `ticket`. Compressed where the node agrees to that."""
         node_id = node_id or self.owner(uid)
         query = {"ticket": ticket or self.ticket(uid, node_id, **how)} | ({"inbox": inbox} if inbox else {})
-        client = Client(f"{self.nodes[node_id].url}?{urlencode(query)}")
+        client = Client(f"{self.nodes[node_id].url}?{urlencode(query)}", compression)
         self.clients.append(client)
         return client
 

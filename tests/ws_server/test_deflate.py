@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import zlib
+from collections.abc import Callable
 from dataclasses import replace
+from random import Random
 
 import pytest
 
 from ringway.ws_server import wire
 from ringway.ws_server.deflate import Deflate, negotiate
 from ringway.ws_server.endpoint import Limits
-from ringway.ws_server.wire import FIN, TEXT, Fault, Reader
+from ringway.ws_server.wire import FIN, TEXT, Fault, Reader, encode_binary, encode_ping, encode_text
 from tests.ws_server.both import TAKERS
 from tests.ws_server.frames import BINARY, CONTINUATION, PING, close_frame, frame
 from tests.ws_server.serving import handshake, serving
@@ -122,6 +124,33 @@ def test_what_we_compress_can_be_inflated_with_the_agreed_window(bits: int) -> N
     assert wire[0] == 0xC1
     body = wire[4:] if wire[1] == 126 else wire[10:]
     assert zlib.decompressobj(-bits).decompress(body + b"\x00\x00\xff\xff") == message
+
+
+@pytest.mark.parametrize("make", [encode_text, encode_binary])
+@pytest.mark.parametrize("size", [300, 70_000])
+def test_a_frame_is_packed_once_for_all_with_the_same_window(make: Callable[[bytes], bytes], size: int) -> None:
+    assert PLAIN is not None
+    frame = make(b"x" * size)
+    packed = PLAIN.pack(frame)
+    assert packed[0] == frame[0] | RSV1 << 4
+    assert inflate(packed[2:]) == b"x" * size
+    assert PLAIN.pack(frame) is packed
+    other = negotiate("permessage-deflate; server_max_window_bits=9")
+    assert other is not None
+    assert other.pack(frame) is not packed
+
+
+@pytest.mark.parametrize(
+    "frame",
+    [
+        encode_text(b"x" * 200), encode_binary(Random(1).randbytes(500)), encode_text(b"x" * 300) * 2,
+        encode_text(b"x" * 100) * 3, encode_ping(bytes(125)) + encode_text(b"x" * 300), b"",
+    ],
+    ids=["small", "no shorter", "joined", "small ones joined", "a ping first", "nothing"],
+)
+def test_a_frame_that_is_not_worth_it_or_not_one_message_goes_as_it_is(frame: bytes) -> None:
+    assert PLAIN is not None
+    assert PLAIN.pack(frame) is frame
 
 
 def test_a_connection_with_compression_from_end_to_end() -> None:
