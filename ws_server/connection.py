@@ -21,7 +21,9 @@ from . import fast
 from .endpoint import Endpoint
 from .handler import Ending, Handler, Stream
 from .outbox import Outbox
+from .patience import Patience
 from .poller import NONE, READ, WRITE
+from .tcp import flow
 from .wire import (
     BINARY,
     CLOSE,
@@ -55,28 +57,10 @@ class Connection(fast.Line):
     """Open until `ending` is set; the close handshake and the last bytes may take up to `close_s` after that."""
 
     __slots__ = (
-        "__weakref__",
-        "_batch",
-        "_endpoint",
-        "_gone",
-        "_handler",
-        "_held",
-        "_on_drained",
-        "_outbox",
-        "_paused",
-        "_peer_closed",
-        "_ping",
-        "_plain",
-        "_quiet_s",
-        "_reader",
-        "_sock",
-        "_token",
-        "deflate",
-        "ending",
-        "opened_at",
-        "peer",
-        "user",
-    )
+        "__weakref__", "_batch", "_endpoint", "_gone", "_handler", "_held", "_on_drained", "_outbox", "_patience",
+        "_paused", "_peer_closed", "_ping", "_plain", "_quiet_s", "_reader", "_sock", "_token", "deflate", "ending",
+        "opened_at", "peer", "user",
+    )  # fmt: skip
 
     def __init__(
         self, sock: Stream, endpoint: Endpoint, handler: Handler, peer: str, *, deflate: Deflate | None = None
@@ -95,6 +79,7 @@ class Connection(fast.Line):
         self._token: int | None = None
         self._paused = self._peer_closed = self._gone = self._held = False
         self._ping = _QUIET
+        self._patience: Patience | None = None
         self._quiet_s = 0.0
         self.deflate = deflate
         self.ending: Ending | None = None
@@ -423,9 +408,10 @@ class Connection(fast.Line):
         if self.ending is not None:
             self._tear_down()
         elif self._ping == _PINGED and not self._paused:
-            self.close(CloseCode.NO_PONG, cause="no pong")
+            self._pong_is_late()
         elif self._ping == _ANSWERED:
             self._ping = _QUIET
+            self._patience = None
             self._schedule(max(0.0, (limits.ping_s or 0.0) - limits.pong_s))
         elif limits.idle_s is not None and self._quiet_s >= limits.idle_s:
             self.close(CloseCode.GOING_AWAY, cause="idle")
@@ -434,6 +420,15 @@ class Connection(fast.Line):
             self._ping = _PINGED
             self._schedule(limits.pong_s)
             self._say(_PING)
+
+    def _pong_is_late(self) -> None:
+        if self._patience is None:
+            self._patience = Patience()
+        pong_s = self._endpoint.limits.pong_s
+        if self._patience.lasts(flow(self._sock, self.buffered), pong_s):
+            self._schedule(pong_s)
+        else:
+            self.close(CloseCode.NO_PONG, cause="no pong")
 
     def _schedule(self, delay_s: float) -> None:
         if self._token is not None:

@@ -113,6 +113,9 @@ class TlsStream:
     def fileno(self) -> int:
         return self._sock.fileno()
 
+    def getsockopt(self, level: int, option: int, size: int, /) -> bytes:
+        return self._sock.getsockopt(level, option, size)
+
     def shutdown(self, how: int, /) -> None:
         self._sock.shutdown(how)
 

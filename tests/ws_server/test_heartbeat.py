@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from contextlib import suppress
+from dataclasses import replace
 from random import Random
 
 import gevent
 import pytest
 
+from ringway.ws_server.connection import Connection
 from ringway.ws_server.endpoint import Limits
+from ringway.ws_server.handshake import Handshake
 from ringway.ws_server.heartbeat import STALL_S, Heartbeat, TimerWheel
-from tests.ws_server.frames import CLOSE, PING, PONG, TEXT, close_frame, frame
-from tests.ws_server.serving import Port, serving, until
+from ringway.ws_server.wire import encode_binary
+from tests.ws_server.frames import BINARY, CLOSE, PING, PONG, TEXT, close_frame, frame
+from tests.ws_server.serving import Client, Echo, Port, serving, until
 
 
 def test_nothing_fires_early_and_nothing_more_than_a_tick_late() -> None:
@@ -149,15 +154,77 @@ def test_no_pong_in_time_is_4200() -> None:
         until(lambda: port.handler.closed == [(4200, "", "no pong")])
 
 
-def test_messages_do_not_stand_for_a_pong() -> None:
+PATIENT = Limits(ping_s=0.6, pong_s=0.5, close_s=0.3, queue_bytes=None)
+
+
+class Pushing(Echo):
+    """Sends 8 MB at once to whoever opens."""
+
+    def on_open(self, connection: Connection, request: Handshake) -> None:
+        super().on_open(connection, request)
+        for _ in range(80):
+            connection.send_frame(encode_binary(bytes(100_000)))
+
+
+def read_slowly(client: Client) -> float:
+    """Read what `Pushing` sent at 3 MB a second, and answer pings where they come; how long that took."""
+    started, got = time.monotonic(), 0
+    while got < 80:
+        kind, _ = client.read()
+        got += kind == BINARY
+        if kind == PING:
+            client.send(frame(PONG))
+        gevent.sleep(0.03)
+    return time.monotonic() - started
+
+
+def test_a_client_that_reads_slowly_stays_though_its_ping_waits_behind_much() -> None:
+    with serving(Pushing(), PATIENT) as port:
+        client = port.connect(receive_bytes=16384)
+        assert read_slowly(client) > PATIENT.pong_s * 3
+        assert port.handler.closed == []
+        client.goodbye()
+
+
+def test_a_client_that_never_reads_is_closed_with_4200_while_its_ping_still_waits_here() -> None:
+    with serving(Pushing(), replace(QUICK, queue_bytes=None)) as port:
+        client = port.connect(receive_bytes=16384)
+        until(lambda: port.handler.closed == [(4200, "", "no pong")])
+        client.sock.close()
+
+
+def talk(client: Client, seconds: float) -> None:
+    """Go on sending, and read, but no pong."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        client.text("talking")
+        if client.read()[0] == CLOSE:
+            return
+        gevent.sleep(0.02)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="asks Linux's TCP_INFO")
+def test_a_client_that_uploads_gets_longer_for_its_pong_which_comes_after_the_upload() -> None:
+    with serving(limits=PATIENT) as port:
+        client = port.connect()
+        assert client.read() == (PING, b"")
+        talk(client, PATIENT.pong_s * 1.6)
+        client.send(frame(PONG))
+        assert port.handler.closed == []
+        client.goodbye()
+        until(lambda: port.handler.closed == [(1000, "", "client")])
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="asks Linux's TCP_INFO")
+def test_messages_stand_for_a_pong_only_for_so_long() -> None:
     with serving(limits=QUICK) as port:
         client = port.connect()
-        with gevent.Timeout(5.0):
-            while not port.handler.closed:
-                client.text("talking")
-                client.read()
-                gevent.sleep(0.02)
+        assert client.read() == (PING, b"")
+        pinged_at = time.monotonic()
+        talk(client, 5.0)
         assert port.handler.closed == [(4200, "", "no pong")]
+        assert time.monotonic() - pinged_at > QUICK.pong_s * 2
+        client.sock.close()
 
 
 def test_a_paused_connection_is_not_closed_for_a_pong_that_nobody_reads() -> None:

@@ -20,6 +20,7 @@ from ringway.ws_server.tls import TlsFiles
 from tests.ws_server.frames import BINARY, CLOSE, TEXT, close_frame, frame
 from tests.ws_server.serving import Client, Echo, Port, handshake, serving, until
 from tests.ws_server.test_connection import Flood
+from tests.ws_server.test_heartbeat import PATIENT, Pushing, read_slowly
 from tests.ws_server.test_sock import echo
 
 if TYPE_CHECKING:
@@ -133,6 +134,14 @@ def test_a_slow_reader_over_tls_gets_everything_in_order(files: TlsFiles) -> Non
         client, _ = handshake(secure(port, files, receive_bytes=16384))
         until(lambda: port.handler.opened[0].buffered > 1 << 20)
         assert [client.read()[1][:5] for _ in range(5000)] == [b"%05d" % at for at in range(5000)]
+        client.sock.close()
+
+
+def test_a_client_that_reads_slowly_stays_though_its_ping_waits_behind_much(files: TlsFiles) -> None:
+    with serving(Pushing(), PATIENT, tls=files) as port:
+        client, _ = handshake(secure(port, files, receive_bytes=16384))
+        assert read_slowly(client) > PATIENT.pong_s * 3
+        assert port.handler.closed == []
         client.sock.close()
 
 
