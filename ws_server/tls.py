@@ -9,8 +9,10 @@ import io
 import ssl
 import time
 from _socket import socket as RawSocket
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from socket import SHUT_RD
 from typing import Any
 
 from gevent.socket import wait_read, wait_write
@@ -58,13 +60,14 @@ class TlsContext:
 class TlsStream:
     """A server's TLS over a raw non-blocking socket, with that socket's own signals: BlockingIOError and OSError."""
 
-    __slots__ = ("_accepted", "_incoming", "_outgoing", "_sock", "_tls", "_unsent")
+    __slots__ = ("_accepted", "_ended", "_incoming", "_outgoing", "_sock", "_tls", "_unsent")
 
     def __init__(self, sock: RawSocket, context: ssl.SSLContext) -> None:
         self._sock = sock
         self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
         self._tls = context.wrap_bio(self._incoming, self._outgoing, server_side=True)
         self._unsent = b""  # encrypted
+        self._ended = False  # the client has said its goodbye
         self._accepted = 0  # plain bytes at the head of the next `send` that are in `_unsent` already
 
     def do_handshake(self) -> None:
@@ -93,8 +96,9 @@ class TlsStream:
                 self._pull()
                 continue
             except ssl.SSLZeroReturnError:
-                break
+                chunk = b""
             if not chunk:
+                self._end()
                 break
             chunks.append(chunk)
             if not self._incoming.pending and not self._tls.pending():
@@ -117,9 +121,11 @@ class TlsStream:
         return self._sock.getsockopt(level, option, size)
 
     def shutdown(self, how: int, /) -> None:
+        self._say_goodbye()
         self._sock.shutdown(how)
 
     def close(self) -> None:
+        self._say_goodbye()
         self._sock.close()
 
     def cooperative(self, head: bytes, timeout_s: float) -> CooperativeTls:
@@ -130,9 +136,22 @@ class TlsStream:
         data = self._sock.recv(_READ_BYTES)
         if data:
             self._incoming.write(data)
-        else:
+        elif not self._ended:
             self._incoming.write_eof()
             raise ConnectionResetError("the client went away without a goodbye")
+
+    def _end(self) -> None:
+        """After the goodbye no bytes need come, so no event either: shut for reading, the socket stays readable."""
+        self._ended = True
+        with suppress(OSError):  # the client is gone, which is an event too
+            self._sock.shutdown(SHUT_RD)
+
+    def _say_goodbye(self) -> None:
+        """A close_notify, or the alert that OpenSSL left when the client broke the protocol; as far as they go now."""
+        with suppress(OSError):
+            self._tls.unwrap()
+        with suppress(OSError):
+            self._push()
 
     def _push(self) -> None:
         self._unsent += self._outgoing.read()

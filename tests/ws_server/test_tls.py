@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import ssl
 import subprocess
-from collections.abc import Iterator
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +20,7 @@ from ringway.ws_server.endpoint import Limits
 from ringway.ws_server.sock import Sock
 from ringway.ws_server.tls import TlsFiles
 from tests.ws_server.frames import BINARY, CLOSE, TEXT, close_frame, frame
-from tests.ws_server.serving import Client, Echo, Port, handshake, serving, until
+from tests.ws_server.serving import HEAD, Client, Echo, Port, handshake, serving, until
 from tests.ws_server.test_connection import Flood
 from tests.ws_server.test_heartbeat import PATIENT, Pushing, read_slowly
 from tests.ws_server.test_sock import echo
@@ -243,3 +245,115 @@ def test_a_reset_in_the_middle_gives_everything_back(port: Port, files: TlsFiles
     until(lambda: port.counters.open == 0)
     assert len(port.acceptor.endpoint.poller) == 0
     assert isinstance(port.handler, Echo)
+
+
+class Memory:
+    """A TLS client over memory: what leaves together, and what comes back, is the test's to say."""
+
+    def __init__(self, port: Port, files: TlsFiles, name: str = "node-one") -> None:
+        self.raw = port.raw()
+        self._in, self._out = ssl.MemoryBIO(), ssl.MemoryBIO()
+        context = ssl.create_default_context(cafile=str(files.cert))
+        self.tls = context.wrap_bio(self._in, self._out, server_hostname=name)
+
+    def push(self) -> None:
+        self.raw.sendall(self._out.read())
+
+    def pull(self) -> None:
+        data = self.raw.recv(65536)
+        if data:
+            self._in.write(data)
+        else:
+            self._in.write_eof()
+
+    def do(self, step: Callable[[], Any]) -> Any:
+        while True:
+            try:
+                return step()
+            except ssl.SSLWantReadError:
+                self.push()
+                self.pull()
+            finally:
+                self.push()
+
+    def upgrade(self) -> None:
+        self.do(self.tls.do_handshake)
+        self.tls.write(HEAD.format(path="/ws", extra="").encode())
+        assert self.do(lambda: self.tls.read(65536)).startswith(b"HTTP/1.1 101 ")
+
+    def say_goodbye(self) -> None:
+        """Write a close_notify, without waiting for the answer."""
+        with suppress(ssl.SSLWantReadError):
+            self.tls.unwrap()
+
+
+@pytest.mark.parametrize("last", [b"", frame(TEXT, b"last")], ids=["alone", "after data"])
+def test_a_close_notify_is_the_end_of_the_stream_though_the_client_keeps_its_socket(
+    port: Port, files: TlsFiles, last: bytes
+) -> None:
+    client = Memory(port, files)
+    client.upgrade()
+    if last:
+        client.tls.write(last)
+    client.say_goodbye()
+    client.push()
+    until(lambda: port.handler.closed == [(1006, "", "eof")])
+    assert port.handler.received == [b"last"][: len(last)]
+    client.raw.close()
+
+
+def test_a_request_to_pywsgi_and_a_close_notify_in_one_segment_are_both_seen(port: Port, files: TlsFiles) -> None:
+    client = Memory(port, files)
+    client.do(client.tls.do_handshake)
+    client.tls.write(b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n")
+    client.say_goodbye()
+    client.push()
+    while client.raw.recv(65536):
+        pass
+    client.raw.close()
+
+
+def test_a_connection_ends_with_a_close_notify(port: Port, files: TlsFiles) -> None:
+    client = Memory(port, files)
+    client.upgrade()
+    client.tls.write(close_frame(1000))
+    client.push()
+    assert client.do(lambda: client.tls.read(65536)) == b"\x88\x02\x03\xe8"
+    assert client.do(lambda: client.tls.read(65536)) == b"", "without it OpenSSL raises SSLEOFError"
+    client.raw.close()
+
+
+def test_a_refused_client_that_goes_on_sending_gets_its_answer_and_a_goodbye(port: Port, files: TlsFiles) -> None:
+    client = Memory(port, files)
+    client.do(client.tls.do_handshake)
+    client.tls.write(HEAD.format(path="/ws", extra=f"Cookie: {'x' * 9000}\r\n").encode())
+    client.push()
+    until(lambda: port.counters.refused == {"header limit": 1})
+    for _ in range(3):
+        client.tls.write(b"x" * 10_000)
+        client.push()
+    assert client.do(lambda: client.tls.read(65536)).startswith(b"HTTP/1.1 431 ")
+    assert client.do(lambda: client.tls.read(65536)) == b""
+    client.raw.close()
+    until(lambda: port.counters.handshakes == 0)
+
+
+def test_a_client_that_shares_no_version_gets_an_alert(port: Port, files: TlsFiles) -> None:
+    context = trust(files)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        context.minimum_version = context.maximum_version = ssl.TLSVersion.TLSv1_1
+    context.set_ciphers("DEFAULT@SECLEVEL=0")
+    with pytest.raises(ssl.SSLError, match=r"(?i)alert.protocol.version"):
+        context.wrap_socket(port.raw(), server_hostname="node-one")
+    until(lambda: port.counters.refused == {"SSLError": 1})
+
+
+def test_a_client_that_breaks_tls_later_gets_an_alert(port: Port, files: TlsFiles) -> None:
+    client = Memory(port, files)
+    client.upgrade()
+    client.raw.sendall(b"\x17\x03\x03\x00\x20" + bytes(32))
+    with pytest.raises(ssl.SSLError, match=r"(?i)alert.bad.record.mac"):
+        client.do(lambda: client.tls.read(65536))
+    client.raw.close()
+    until(lambda: port.counters.open == 0)
