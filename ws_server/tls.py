@@ -19,7 +19,6 @@ from gevent.socket import wait_read, wait_write
 
 from .due import Due
 
-RECORD_BYTES = 16384
 _READ_BYTES = 65536
 # A fatal alert instead of a handshake: internal_error, "unrelated to the peer" (RFC 8446, section 6.2), in a record as
 # all versions write it. A client says at once that the server turned it away; a bare close looks like a broken network.
