@@ -132,7 +132,6 @@ class Acceptor:
         if self.endpoint.full:
             # Upgraded all the same: a browser would show the page no HTTP status, but it does show a close code.
             self.count_refused("node full")
-            self.endpoint.counters.count_close(CloseCode.NODE_FULL, "node full")
             greeting.say_and_linger(accept_response(request) + encode_close(CloseCode.NODE_FULL))
             return
         verdict = self.ask(request)

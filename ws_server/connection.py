@@ -237,11 +237,11 @@ class Connection(fast.Line):
     def _receive(self, data: bytes) -> None:
         if self._held:
             self.release()
+        self._endpoint.counters.bytes_in += len(data)
         reader = self._reader
         if reader is None or self.ending is not None:
             self._await_close(data)
             return
-        self._endpoint.counters.bytes_in += len(data)
         messages = reader.feed(data)
         if self._plain >= 0:
             self._plan(reader)

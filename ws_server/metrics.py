@@ -48,8 +48,9 @@ class NodeCollector(Collector):
         yield _counter("bytes_in_total", "Bytes received.", counters.bytes_in)
         yield _counter("bytes_out_total", "Bytes sent.", counters.bytes_out)
         yield _counter("slow_consumers_total", "Sessions closed because they read too slowly.", counters.slow_consumers)
-        yield _labelled("closed_total", "Closes.", ("code", "cause"), counters.closed)
-        yield _labelled("handshakes_refused_total", "Handshakes refused over HTTP.", ("cause",), counters.refused)
+        yield _labelled("closed_total", "Ends of open connections.", ("code", "cause"), counters.closed)
+        refused = "Handshakes refused: over HTTP, or by 4100 on a full node."
+        yield _labelled("handshakes_refused_total", refused, ("cause",), counters.refused)
         yield _labelled("accept_errors_total", "Accepts that failed, and clients ended by it.", ("error",),
                         counters.accept_errors)
         yield _labelled("tickets_refused_total", "Tickets refused.", ("cause",), node.gate.refused)

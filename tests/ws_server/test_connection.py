@@ -364,6 +364,23 @@ def test_counters_count_messages_and_bytes_and_not_control_frames(port: Port) ->
     assert counters.bytes_out - before == 5 + 2
 
 
+@pytest.mark.parametrize("ending", ["close", "abort of the protocol"])
+def test_bytes_that_come_after_the_end_are_counted_too(port: Port, ending: str) -> None:
+    client = port.connect()
+    sent = b"" if ending == "close" else frame(3)
+    client.send(sent)
+    if ending == "close":
+        port.handler.opened[0].close(4300)
+    assert client.read()[0] == CLOSE
+    late = frame(TEXT, b"crossed") * 3
+    client.send(late[:10])
+    until(lambda: port.counters.bytes_in == len(sent) + 10)
+    client.send(late[10:])
+    until(lambda: port.counters.bytes_in == len(sent) + len(late))
+    assert port.counters.messages_in == 0
+    client.sock.close()
+
+
 def test_early_data_after_the_handshake_is_read(port: Port) -> None:
     client = port.connect(early=frame(TEXT, b"early") + frame(TEXT, b"bird")[:3])
     assert client.read() == (TEXT, b"early")
