@@ -245,7 +245,9 @@ static int begin(Turn *turn, const struct epoll_event *event, Ready *ready)
     if (line->plain_limit < 0 || line->descriptor != descriptor || event->events & EPOLLOUT) return 0;
     ready->events = 0;
     receive(turn, line, ready);
-    return PyErr_Occurred() ? report(turn, ready) : 0;
+    if (!PyErr_Occurred()) return 0;
+    ready->error = ENOMEM; /* what was read is lost, so the stream cannot go on; it did not end by itself */
+    return report(turn, ready);
 }
 
 /* Call the owner. */

@@ -11,6 +11,7 @@ import logging
 import time
 from _socket import socket as RawSocket
 from collections.abc import Callable
+from errno import ENOMEM
 from random import random
 from socket import SHUT_WR
 from typing import TYPE_CHECKING, Any
@@ -49,6 +50,7 @@ log = logging.getLogger("ringway.ws_server.connection")
 READ_BYTES = 65536
 BATCH = 64  # answers of one wake-up that are kept back for one send
 ABNORMAL = 1006  # RFC 6455, section 7.1.5: the connection just broke; never on the wire
+_BROKEN = {0: "eof", ENOMEM: "out of memory"}
 _PING = encode_ping()
 _QUIET, _PINGED, _ANSWERED = range(3)  # where a connection is in its ping cycle
 
@@ -232,7 +234,7 @@ class Connection(fast.Line):
 
     def on_broken(self, error: int) -> None:
         """The compiled poller's call: nothing can be read any more. Args: error: an errno; 0: the stream's end."""
-        self.abort(type(OSError(error, "")).__name__ if error else "eof")
+        self.abort(_BROKEN.get(error) or type(OSError(error, "")).__name__)
 
     def _receive(self, data: bytes) -> None:
         if self._held:

@@ -8,6 +8,7 @@ import sys
 import time
 import weakref
 from collections.abc import Iterator
+from errno import ENOMEM
 from socket import IPPROTO_TCP, SHUT_WR, TCP_INFO
 from typing import Any
 
@@ -509,6 +510,14 @@ def test_a_reset_is_told_by_its_name(port: Port) -> None:
     assert client.read() == (TEXT, b"hello")
     client.reset()
     until(lambda: port.handler.closed == [(1006, "", "ConnectionResetError")])
+
+
+def test_a_read_without_memory_has_a_cause_of_its_own(port: Port) -> None:
+    client = port.connect()
+    port.handler.opened[0].on_broken(ENOMEM)
+    assert client.read_all() == []
+    client.sock.close()
+    until(lambda: port.handler.closed == [(1006, "", "out of memory")])
 
 
 def test_messages_cut_anywhere_are_whole_again(port: Port) -> None:

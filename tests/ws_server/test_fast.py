@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import socket
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from random import Random
 from typing import Any
 
@@ -253,6 +254,27 @@ def test_an_exception_is_logged_and_the_others_are_served(turns: Turns, caplog: 
     assert "broken owner" in caplog.text
     assert "in fail" in caplog.text, "with its traceback"
     turns.forget(good)
+
+
+def test_a_read_for_which_there_is_no_memory_is_reported_and_is_not_taken_for_the_streams_end(
+    turns: Turns, caplog: pytest.LogCaptureFixture
+) -> None:
+    testcapi = pytest.importorskip("_testcapi")
+    spies = []
+    for nth in range(30):  # the allocation that fails
+        spy, theirs = turns.pair(turns.forget)
+        theirs.send(frame(BINARY, b"x" * 300) + frame(TEXT, "ä".encode()) + frame(PING))
+        with suppress(MemoryError):
+            testcapi.set_nomemory(nth, nth + 1)
+            turns.poller._on_ready()
+        testcapi.remove_mem_hooks()
+        turns.forget(spy)
+        spies.append(spy)
+    assert not any(0 in spy.calls for spy in spies)
+    failed = [spy for spy in spies if errno.ENOMEM in spy.calls]
+    assert failed
+    assert all(spy.calls == [errno.ENOMEM] for spy in failed)
+    assert caplog.text.count("MemoryError") >= len(failed)
 
 
 def test_a_base_exception_ends_the_turn_and_what_was_said_before_it_leaves(turns: Turns) -> None:
