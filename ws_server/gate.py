@@ -46,6 +46,7 @@ from .wire import encode_text
 log = logging.getLogger(__name__)
 
 EARLY_FRAMES = 64  # messages of a connection that is not admitted yet
+EARLY_BYTES = 131_072  # of these; the last one may go past it
 REFRESH_S = 0.5
 TRY_AGAIN_SPREAD_MS = 1000
 _NO_RING = Version(0, 0)
@@ -72,11 +73,20 @@ class Place:
 class Arriving:
     """What a connection's `user` is until it is a session."""
 
-    __slots__ = ("early", "inbox", "ticket")
+    __slots__ = ("early", "early_bytes", "inbox", "ticket")
 
     def __init__(self, ticket: Ticket, inbox: Position | None) -> None:
         self.ticket, self.inbox = ticket, inbox
         self.early: list[bytes] = []
+        self.early_bytes = 0
+
+    def hear(self, payload: bytes) -> bool:
+        """Keep a message until the session is there; False when that is too much."""
+        if len(self.early) >= EARLY_FRAMES or self.early_bytes >= EARLY_BYTES:
+            return False
+        self.early.append(payload)
+        self.early_bytes += len(payload)
+        return True
 
 
 class Gate:
@@ -130,9 +140,7 @@ class Gate:
         user = connection.user
         if isinstance(user, Session):
             self._dispatch.on_text(user, payload)
-        elif len(user.early) < EARLY_FRAMES:
-            user.early.append(payload)
-        else:
+        elif not user.hear(payload):
             self._close(connection, CloseCode.BAD_PROTOCOL, "too much before the welcome")
 
     def on_binary(self, connection: Connection, payload: bytes, /) -> None:

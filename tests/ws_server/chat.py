@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gevent
 from flask import Response, request
+from gevent.event import Event
 
 from ringway.core.frames import Send
 from ringway.ws_server.app import Node
@@ -13,10 +14,13 @@ from ringway.ws_server.sessions import Session
 def setup(node: Node) -> None:
     """Handlers that block, refuse, fail and answer."""
     log: list[str] = []
+    decided = Event()
 
     @node.on_connect
     def connected(session: Session) -> bool:
         gevent.sleep(0.01)
+        if session.uid.startswith("undecided"):
+            decided.wait()
         session.data = {"since": session.sid}
         return not session.uid.startswith("banned")
 
@@ -50,6 +54,11 @@ def setup(node: Node) -> None:
     @node.flask.get("/log")
     def show() -> list[str]:
         return [line for line in log if request.args["uid"] in line]
+
+    @node.flask.post("/decide")
+    def decide() -> dict[str, bool]:
+        decided.set()
+        return {"ok": True}
 
     @node.flask.post("/push")
     def push() -> Response | dict[str, int | None]:

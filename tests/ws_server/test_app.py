@@ -189,3 +189,15 @@ def test_one_session_a_user_where_asked_for(
         assert other.wait("error")["code"] == "forbidden"
         other.send(t="send", id="2", to="single", body="still here")
         assert new.bodies(1) == ["still here"]
+
+
+def test_what_is_said_before_the_connect_handlers_answer_is_heard_up_to_128_kib(chat: Nodes, node: RunningNode) -> None:
+    large = '{"t":"ping","pad":"' + "x" * 60_000 + '"}'
+    much, enough = (chat.connect(f"undecided-{name}", "c1", epoch=99) for name in ("much", "enough"))
+    for client, count in ((enough, 3), (much, 4)):
+        for _ in range(count):
+            client.socket.send(large)
+    assert much.closed() == 4000
+    assert much.frames == []
+    post(node, "/decide", None)
+    assert sorted(enough.read()["t"] for _ in range(4)) == ["pong", "pong", "pong", "welcome"]
