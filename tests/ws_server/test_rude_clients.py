@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import gc
 import os
 from collections.abc import Callable
@@ -13,7 +12,6 @@ from socket import SHUT_WR
 from typing import Any
 
 import gevent
-import psutil
 import pytest
 
 from ringway.ws_server.connection import Connection
@@ -21,6 +19,7 @@ from ringway.ws_server.endpoint import Limits
 from ringway.ws_server.handshake import Handshake
 from ringway.ws_server.wire import encode_binary
 from tests.ws_server.frames import BINARY, TEXT, close_frame, frame
+from tests.ws_server.memory import resident
 from tests.ws_server.serving import HEAD, Client, Echo, Port, serving, until
 
 CYCLES = int(os.environ.get("RINGWAY_RUDE_CYCLES", "600"))
@@ -178,15 +177,6 @@ def inventory() -> tuple[int, int]:
     gc.collect()
     live = sum(isinstance(each, gevent.Greenlet) and not each.dead for each in gc.get_objects())
     return len(os.listdir("/proc/self/fd")), live
-
-
-def resident() -> int:
-    """Bytes in use, less what the C library only keeps for later."""
-    gc.collect()
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
-    if trim is not None:
-        trim(0)
-    return int(psutil.Process().memory_info().rss)
 
 
 def crowd(port: Port, kind: Callable[[Port], Any], size: int) -> None:
