@@ -53,6 +53,7 @@ class AsyncClient(BaseClient[AsyncReceipt]):
         self._timers: dict[str, asyncio.TimerHandle] = {}
         self._messages: deque[Message] = deque()
         self._arrived, self._room, self._settled = asyncio.Event(), asyncio.Event(), asyncio.Event()
+        self._intake = asyncio.Lock()  # a message is judged new and queued in one go, whichever connection it came by
         self._handed: Message | None = None
 
     async def connect(self, wait: bool = True, timeout: float | None = 30.0) -> None:
@@ -210,15 +211,7 @@ class AsyncClient(BaseClient[AsyncReceipt]):
             ws = await self._open(connection, url, within_s)
             async for text in ws:
                 connection.liveness.heard(asyncio.get_running_loop().time())
-                for happening in self._hear(connection.stamp, text):
-                    if isinstance(happening, Message):
-                        await self._deliver(happening)
-                    elif isinstance(happening, Held):
-                        self._later("retry", self._retry_delay_s, self._again)
-                    elif isinstance(happening, Behind):
-                        raise Resync(happening.ch)
-                    else:
-                        self._report(happening)
+                await self._take(connection, text)
             code, reason = ws.close_code or BROKEN, ws.close_reason or ""
         except ConnectionClosed as error:
             code, reason = (error.rcvd.code, error.rcvd.reason) if error.rcvd else (BROKEN, str(error))
@@ -244,6 +237,18 @@ class AsyncClient(BaseClient[AsyncReceipt]):
             self._live = None
             self._talk.lost(code)
         self._feed(Lost(connection.stamp, code, reason))
+
+    async def _take(self, connection: Connection, text: str | bytes) -> None:
+        async with self._intake:
+            for happening in self._hear(connection.stamp, text):
+                if isinstance(happening, Message):
+                    await self._deliver(happening)
+                elif isinstance(happening, Held):
+                    self._later("retry", self._retry_delay_s, self._again)
+                elif isinstance(happening, Behind):
+                    raise Resync(happening.ch)
+                else:
+                    self._report(happening)
 
     async def _deliver(self, message: Message) -> None:
         if self._on_message is not None and not self._async_callback:

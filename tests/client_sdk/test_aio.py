@@ -199,6 +199,26 @@ def test_messages_sent_during_moves_and_drops_arrive_once_and_in_order(cluster: 
     run(work)
 
 
+def test_a_move_keeps_the_order_while_the_application_is_behind(cluster: FakeCluster) -> None:
+    async def move(alice: AsyncClient, target: str) -> None:
+        await verb(cluster.greet, target, "late", 0.1)
+        await verb(cluster.move, target)
+        await verb(lambda: [cluster.push("u:alice", number) for number in range(100)])
+        await until(lambda: alice.node == target)
+        got = []
+        for _ in range(100):
+            got.append((await alice.receive(5)).body)
+            await asyncio.sleep(0)  # both connections' readers have their turn
+        assert got == list(range(100))
+
+    async def work() -> None:
+        async with connected(cluster, inbox_limit=2) as alice:
+            for target in ("n2", "n1", "n2"):
+                await move(alice, target)
+
+    run(work)
+
+
 @pytest.mark.parametrize("code", [4300, 4301, 4302, 4303, 4304])
 def test_43xx_asks_for_a_route_with_the_newest_epoch(cluster: FakeCluster, code: int) -> None:
     async def work() -> None:
