@@ -129,7 +129,9 @@ class Positions:
         self._doubted.pop(ch, None)
 
     def finish(self, ch: str, gen: str, seq: int) -> None:
-        """The application is done with everything up to here."""
+        """The application is done with everything up to here. Of a channel that it has left, that says nothing."""
+        if ch not in self._taken:
+            return
         had = self._finished.get(ch)
         if had is None or had.gen != gen or had.seq < seq:
             self._finished[ch] = Position(gen, seq)

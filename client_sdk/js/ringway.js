@@ -394,8 +394,9 @@ export class Positions {
     this.#doubted.delete(ch);
   }
 
-  /** The application is done with everything up to here. */
+  /** The application is done with everything up to here. Of a channel that it has left, that says nothing. */
   finish(ch, gen, seq) {
+    if (!this.#taken.has(ch)) return;
     const had = this.#finished.get(ch);
     if (had?.gen === gen && had.seq >= seq) return;
     this.#finished.set(ch, { gen, seq });

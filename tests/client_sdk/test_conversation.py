@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from ringway.client_sdk.conversation import Behind, Conversation, Held, Joined, Message
+from ringway.client_sdk.conversation import Behind, Conversation, Happening, Held, Joined, Message
 from ringway.client_sdk.positions import Gap
 from ringway.core.errors import ClientClosed, FrameRefused, InvalidInput, RingwayError, Unavailable
 from ringway.core.frames import FRAME_LIMIT, Position, parse_client_frame
 
+VECTORS = json.loads((Path(__file__).parent.parent / "vectors" / "conversation.json").read_text())
 INBOX = {"gen": "g", "seq": 0, "unread": 0, "recovered": True}
 
 
@@ -42,6 +45,88 @@ def msg(seq: int, ch: str = "u:alice", gen: str = "g", **more: Any) -> dict[str,
 
 def said(texts: list[str]) -> list[str]:
     return [json.loads(text)["t"] for text in texts]
+
+
+class Told(Note):
+    """A receipt that adds its answer to those of the step."""
+
+    def __init__(self, name: str, answers: dict[str, str]) -> None:
+        super().__init__(name)
+        self._answers = answers
+
+    def settle(self, result: Any) -> None:
+        assert self.id not in self._answers
+        self._answers[self.id] = "ok"
+
+    def fail(self, error: RingwayError) -> None:
+        assert self.id not in self._answers
+        self._answers[self.id] = type(error).__name__
+
+
+class Scene:
+    """Carries out the steps of a shared scenario."""
+
+    def __init__(self, saved: dict[str, str]) -> None:
+        self.talk: Conversation[Note] = Conversation("alice", outbox_limit=10, saved=saved)
+        self.answers: dict[str, str] = {}
+
+    def run(self, step: dict[str, Any]) -> dict[str, Any]:
+        """What came of it, in the words of the vectors."""
+        self.answers.clear()
+        says, tells, gives = getattr(self, f"do_{step['do']}")(step)
+        got = {"says": [json.loads(text) for text in says], "tells": [plain(each) for each in tells],
+               "settles": {**self.answers}, "gives": gives}
+        return {name: value for name, value in got.items() if value or name in step}
+
+    def do_open(self, step: dict[str, Any]) -> Any:
+        texts, gap = self.talk.opened(step["inbox"])
+        return texts, [] if gap is None else [gap], None
+
+    def do_join(self, step: dict[str, Any]) -> Any:
+        at = step.get("from")
+        receipt = Told(step["receipt"], self.answers)
+        return self.talk.join(step["group"], receipt, Position(**at) if at else None), [], None
+
+    def do_leave(self, step: dict[str, Any]) -> Any:
+        return self.talk.leave(step["group"]), [], None
+
+    def do_hear(self, step: dict[str, Any]) -> Any:
+        return [], self.talk.hear(step["frame"]), None
+
+    def do_lost(self, step: dict[str, Any]) -> Any:
+        self.talk.lost(step["code"])
+        return [], [], None
+
+    def do_finish(self, step: dict[str, Any]) -> Any:
+        self.talk.positions.finish(*step["args"])
+        return [], [], None
+
+    def do_acks(self, step: dict[str, Any]) -> Any:
+        return self.talk.acks(), [], None
+
+    def do_saved(self, step: dict[str, Any]) -> Any:
+        return [], [], self.talk.positions.saved()
+
+
+def plain(happening: Happening) -> Sequence[Any]:
+    match happening:
+        case Message():
+            return ["message", happening.ch, happening.seq]
+        case Gap():
+            return ["gap", happening.ch, happening.oldest]
+        case Behind(ch):
+            return ["behind", ch]
+        case Held():
+            return ["held"]
+    return ["error", type(happening).__name__]
+
+
+@pytest.mark.parametrize("scenario", VECTORS, ids=lambda scenario: scenario["name"])
+def test_scenario(scenario: dict[str, Any]) -> None:
+    scene = Scene(scenario["saved"])
+    for number, step in enumerate(scenario["steps"]):
+        wanted = {name: step[name] for name in ("says", "tells", "settles", "gives") if name in step}
+        assert scene.run(step) == wanted, f"step {number}: {step['do']}"
 
 
 def test_every_frame_it_says_is_one_the_node_parses() -> None:

@@ -45,6 +45,47 @@ for (const scenario of vector("positions")) {
   });
 }
 
+// One step of a scenario: [what it says, what it tells, what it gives].
+const CONVERSE = {
+  open: (talk, { inbox }) => {
+    const [texts, gap] = talk.opened(inbox);
+    return [texts, gap ? [{ gap }] : []];
+  },
+  join: (talk, { group, from = null }, receipt) => [talk.join(group, receipt, from)],
+  leave: (talk, { group }) => [talk.leave(group)],
+  hear: (talk, { frame }) => [[], talk.hear(frame)],
+  lost: (talk, { code }) => void talk.lost(code) ?? [],
+  finish: (talk, { args }) => void talk.positions.finish(...args) ?? [],
+  acks: (talk) => [talk.acks()],
+  saved: (talk) => [[], [], talk.positions.saved()],
+};
+
+function plain({ message, gap, behind, held, error }) {
+  if (message) return ["message", message.ch, message.seq];
+  if (gap) return ["gap", gap.ch, gap.oldest];
+  if (behind) return ["behind", behind];
+  return held ? ["held"] : ["error", error.constructor.name];
+}
+
+for (const scenario of vector("conversation")) {
+  test(`conversation: ${scenario.name}`, () => {
+    const talk = new Conversation("alice", { outboxLimit: 10, saved: scenario.saved });
+    let settles;
+    for (const [number, step] of scenario.steps.entries()) {
+      settles = {};
+      const answer = (word) => {
+        assert.ok(!(step.receipt in settles));
+        settles[step.receipt] = word;
+      };
+      const receipt = { id: step.receipt, settle: () => answer("ok"), fail: (error) => answer(error.constructor.name) };
+      const [says = [], tells = [], gives = null] = CONVERSE[step.do](talk, step, receipt);
+      const got = { says: says.map((text) => JSON.parse(text)), tells: tells.map(plain), settles, gives };
+      const { says: s = [], tells: t = [], settles: a = {}, gives: g = null } = step;
+      assert.deepEqual(got, { says: s, tells: t, settles: a, gives: g }, `step ${number}: ${step.do}`);
+    }
+  });
+}
+
 test("close codes: the table, the policy and the reasons are those of the core", () => {
   const core = vector("close_codes");
   assert.deepEqual({ ...CLOSE_CODES }, core.codes);
