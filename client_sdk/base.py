@@ -97,7 +97,7 @@ class BaseClient(Generic[R]):
         self._machine = Machine(lookups=len(self.lookups))
         saved = positions.load() if positions is not None else None
         self._talk: Conversation[R] = Conversation(uid, outbox_limit=outbox_limit, saved=saved)
-        self._talk.groups = dict.fromkeys(map(validate_group, groups))
+        self._talk.groups = {validate_group(group): [] for group in groups}
         self._guard: AbstractContextManager[Any] = nullcontext()  # threads put a lock here
         self._error: ClientError | None = None
         self._cause: ClientError | None = None

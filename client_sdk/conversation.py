@@ -6,8 +6,9 @@ what was heard before is not heard twice.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from secrets import token_hex
 from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
@@ -87,7 +88,7 @@ class Conversation(Generic[R]):
         self.inbox = f"u:{uid}"
         self.positions = Positions(saved)
         self.outbox: Outbox[R] = Outbox(outbox_limit)
-        self.groups: dict[str, R | None] = {}  # with the receipt of a join that is not answered yet
+        self.groups: dict[str, list[R]] = {}  # with the receipts of joins that are not answered yet
         self.open = False
         self.held = False
         self._left: set[str] = set()
@@ -125,10 +126,11 @@ class Conversation(Generic[R]):
 
     def join(self, group: str, receipt: R, from_: Position | None = None) -> list[str]:
         """Take part in a group, from a position or from where the client is in it already."""
-        validate_group(group)
-        self.groups[group] = receipt
+        waiting = self.groups.setdefault(validate_group(group), [])
+        waiting.append(receipt)
         self._left.discard(group)
-        return [self._join_text(group, from_)] if self.open else []
+        asked = len(waiting) > 1 and from_ is None
+        return [self._join_text(group, from_)] if self.open and not asked else []
 
     def _join_text(self, group: str, from_: Position | None = None) -> str:
         at = from_ or self.positions.at(f"g:{group}")
@@ -137,7 +139,8 @@ class Conversation(Generic[R]):
 
     def leave(self, group: str) -> list[str]:
         """Take part no more; what still comes from the group is dropped."""
-        self.groups.pop(group, None)
+        for receipt in self.groups.pop(group, []):
+            receipt.fail(FrameRefused("left", f"{group} was left before the node had answered"))
         self.positions.forget(f"g:{group}")
         self._left.add(group)
         return [orjson.dumps({"t": "leave", "group": group}).decode()] if self.open else []
@@ -182,10 +185,8 @@ class Conversation(Generic[R]):
     def end(self, error: RingwayError) -> None:
         """There will be no further connection."""
         self.open = False
-        waiting: Iterable[R | None] = [*(entry.receipt for entry in self.outbox.clear()), *self.groups.values()]
-        for receipt in waiting:
-            if receipt is not None:
-                receipt.fail(error)
+        for receipt in [*(entry.receipt for entry in self.outbox.clear()), *chain(*self.groups.values())]:
+            receipt.fail(error)
         self.groups.clear()
 
     # Heard from a node.
@@ -220,8 +221,9 @@ class Conversation(Generic[R]):
         if error.code in RETRYABLE and id is not None and self.outbox.durable(id):
             self.held = True
             return (Held(error),)
-        if group is not None and (receipt := self.groups.pop(group, None)) is not None:
-            receipt.fail(error)
+        if group is not None and (waiting := self.groups.pop(group, None)):
+            for receipt in waiting:
+                receipt.fail(error)
             return ()
         # Of a second copy of a message that has its answer, a refusal for the time being says nothing.
         settled = id is not None and (self._refuse(id, error) or error.code in RETRYABLE)
@@ -237,12 +239,13 @@ class Conversation(Generic[R]):
         group = frame["group"]
         if group in self._left:
             return ()
-        receipt = self.groups.get(group)
-        self.groups[group] = None
+        waiting = self.groups.get(group, [])
+        self.groups[group] = []
         gap = self.positions.answered(f"g:{group}", frame)
-        if receipt is not None:
-            receipt.settle(Joined(group, frame["gen"], frame["seq"], frame.get("unread", 0),
-                                  frame.get("recovered", True), frame.get("oldest")))
+        joined = Joined(group, frame["gen"], frame["seq"], frame.get("unread", 0), frame.get("recovered", True),
+                        frame.get("oldest"))
+        for receipt in waiting:
+            receipt.settle(joined)
         return () if gap is None else (gap,)
 
     def _position(self, frame: Mapping[str, Any]) -> Sequence[Happening]:

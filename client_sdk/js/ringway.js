@@ -570,7 +570,7 @@ export class Conversation {
     this.inbox = `u:${uid}`;
     this.positions = new Positions(saved);
     this.outbox = new Outbox(outboxLimit);
-    this.groups = new Map(); // with the receipt of a join that is not answered yet
+    this.groups = new Map(); // with the receipts of joins that are not answered yet
     this.open = false;
     this.held = false;
   }
@@ -605,9 +605,11 @@ export class Conversation {
   }
 
   join(group, receipt, from = null) {
-    this.groups.set(validateUid(group, "group"), receipt);
+    const waiting = this.groups.get(validateUid(group, "group")) ?? [];
+    this.groups.set(group, [...waiting, receipt]);
     this.#left.delete(group);
-    return this.open ? [this.#joinText(group, from)] : [];
+    const asked = waiting.length > 0 && from === null;
+    return this.open && !asked ? [this.#joinText(group, from)] : [];
   }
 
   #joinText(group, from = null) {
@@ -616,7 +618,9 @@ export class Conversation {
   }
 
   leave(group) {
+    const waiting = this.groups.get(group) ?? [];
     this.groups.delete(group);
+    for (const receipt of waiting) receipt.fail(new FrameRefused("left", `${group} was left before the node had answered`));
     this.positions.forget(`g:${group}`);
     this.#left.add(group);
     return this.open ? [JSON.stringify({ t: "leave", group })] : [];
@@ -666,8 +670,8 @@ export class Conversation {
   /** There will be no further connection. */
   end(error) {
     this.open = false;
-    for (const receipt of [...this.outbox.clear().map((entry) => entry.receipt), ...this.groups.values()]) {
-      receipt?.fail(error);
+    for (const receipt of [...this.outbox.clear().map((entry) => entry.receipt), ...[...this.groups.values()].flat()]) {
+      receipt.fail(error);
     }
     this.groups.clear();
   }
@@ -714,10 +718,10 @@ export class Conversation {
       return [{ held: error }];
     }
     if (group !== null && this.groups.has(group)) {
-      const receipt = this.groups.get(group);
+      const waiting = this.groups.get(group);
       this.groups.delete(group);
-      receipt?.fail(error);
-      return receipt ? [] : [{ error }];
+      for (const receipt of waiting) receipt.fail(error);
+      return waiting.length ? [] : [{ error }];
     }
     // Of a second copy of a message that has its answer, a refusal for the time being says nothing.
     return id !== null && (this.#refuse(id, error) || RETRYABLE.includes(error.code)) ? [] : [{ error }];
@@ -732,10 +736,10 @@ export class Conversation {
   #joined(frame) {
     const { group, gen, seq, unread = 0, recovered = true, oldest = null } = frame;
     if (this.#left.has(group)) return [];
-    const receipt = this.groups.get(group);
-    this.groups.set(group, null);
+    const waiting = this.groups.get(group) ?? [];
+    this.groups.set(group, []);
     const gap = this.positions.answered(`g:${group}`, frame);
-    receipt?.settle({ group, gen, seq, unread, recovered, oldest });
+    for (const receipt of waiting) receipt.settle({ group, gen, seq, unread, recovered, oldest });
     return gap ? [{ gap }] : [];
   }
 }
@@ -846,7 +850,7 @@ export class Client {
     this.#machine = newMachine(this.lookups.length);
     const { outboxLimit, positions, groups } = this.#options;
     this.#talk = new Conversation(uid, { outboxLimit, saved: positions?.load() });
-    for (const group of groups) this.#talk.groups.set(validateUid(group, "group"), null);
+    for (const group of groups) this.#talk.groups.set(validateUid(group, "group"), []);
   }
 
   get state() {
