@@ -149,7 +149,13 @@ class BaseClient(Generic[R]):
         return receipt
 
     def join(self, group: str, from_: Position | None = None) -> R:
-        """Take part in a group, now and after each reconnect. The receipt's result is a Joined."""
+        """Take part in a group, now and after each reconnect. The receipt's result is a Joined.
+
+        Args:
+            from_: everything after this place comes, also what the client has had; without it, what it has not had yet.
+
+        Raises InvalidInput, ClientClosed.
+        """
         with self._guard:
             receipt = self._receipt(group)
             self._write(self._talk.join(group, receipt, from_))

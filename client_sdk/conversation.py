@@ -125,15 +125,18 @@ class Conversation(Generic[R]):
         return [text.decode()] if self.open and (volatile or not self.held) else []
 
     def join(self, group: str, receipt: R, from_: Position | None = None) -> list[str]:
-        """Take part in a group, from a position or from where the client is in it already."""
-        waiting = self.groups.setdefault(validate_group(group), [])
+        """Take part in a group, from a position, which is kept, or from where the client is. Raises InvalidInput."""
+        validate_group(group)
+        if from_ is not None:
+            self.positions.start(f"g:{group}", Position.parse(str(from_), "from"))
+        waiting = self.groups.setdefault(group, [])
         waiting.append(receipt)
         self._left.discard(group)
         asked = len(waiting) > 1 and from_ is None
-        return [self._join_text(group, from_)] if self.open and not asked else []
+        return [self._join_text(group)] if self.open and not asked else []
 
-    def _join_text(self, group: str, from_: Position | None = None) -> str:
-        at = from_ or self.positions.at(f"g:{group}")
+    def _join_text(self, group: str) -> str:
+        at = self.positions.at(f"g:{group}")
         frame: dict[str, Any] = {"t": "join", "group": group}
         return orjson.dumps({**frame, "from": {"gen": at.gen, "seq": at.seq}} if at else frame).decode()
 

@@ -72,6 +72,12 @@ class Positions:
         """The last place taken from the wire."""
         return self._taken.get(ch)
 
+    def start(self, ch: str, position: Position) -> None:
+        """The application wants everything after this place, whatever it has had."""
+        self._taken.pop(ch, None)
+        self._retired.pop(ch, None)
+        self._place(ch, position)
+
     def answered(self, ch: str, answer: Mapping[str, Any]) -> Gap | None:
         """Heed `welcome` (its inbox) or `joined`: {gen, seq, unread?, recovered, oldest?}. Returns the gap, if any."""
         gen, head = str(answer["gen"]), int(answer["seq"])

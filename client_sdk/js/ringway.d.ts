@@ -111,7 +111,8 @@ export declare class Client {
    * Unavailable (volatile and not connected). The receipt gives the seq, null where there is none. */
   send(to: string | string[], body: any, options?: { volatile?: boolean; id?: string }): Receipt<number | null>;
   publish(group: string, body: any, options?: { id?: string }): Receipt<number | null>;
-  /** Take part in a group, now and after each reconnect. */
+  /** Take part in a group, now and after each reconnect. `from`: everything after this place comes, also what the client
+   * has had; without it, what it has not had yet. Throws InvalidInput, ClientClosed. */
   join(group: string, options?: { from?: Position }): Receipt<Joined>;
   leave(group: string): void;
   /** The application is done with the message and with all before it in its channel. */

@@ -312,6 +312,12 @@ function afterFailure(m, code, reason, windowS, random) {
 
 const RETIRED = 4;
 
+/** Read `gen:seq`; null for anything else. */
+function parsePosition(text) {
+  const match = /^([0-9A-Za-z_-]{1,32}):([0-9]{1,15})$/.exec(text);
+  return match && { gen: match[1], seq: Number(match[2]) };
+}
+
 /** Where the client is in each channel: what was taken from the wire, and what the application has finished with. */
 export class Positions {
   #taken = new Map();
@@ -324,9 +330,8 @@ export class Positions {
 
   constructor(saved = {}) {
     for (const [ch, text] of Object.entries(saved ?? {})) {
-      const match = /^([0-9A-Za-z_-]{1,32}):([0-9]{1,15})$/.exec(text); // a damaged store must not stop the client
-      if (!match) continue;
-      const position = { gen: match[1], seq: Number(match[2]) };
+      const position = parsePosition(text);
+      if (!position) continue; // a damaged store must not stop the client
       this.#taken.set(ch, position);
       this.#finished.set(ch, position);
     }
@@ -334,6 +339,13 @@ export class Positions {
 
   at(ch) {
     return this.#taken.get(ch) ?? null;
+  }
+
+  /** The application wants everything after this place, whatever it has had. */
+  start(ch, { gen, seq }) {
+    this.#taken.delete(ch);
+    this.#retired.delete(ch);
+    this.#place(ch, { gen, seq });
   }
 
   /** Heed `welcome` (its inbox) or `joined`. Returns the gap, if any. */
@@ -605,15 +617,21 @@ export class Conversation {
   }
 
   join(group, receipt, from = null) {
-    const waiting = this.groups.get(validateUid(group, "group")) ?? [];
+    validateUid(group, "group");
+    if (from !== null) {
+      const place = parsePosition(`${from.gen}:${from.seq}`);
+      if (!place) throw new InvalidInput("from", from, "must have a gen and a seq", "give those of the last message you had");
+      this.positions.start(`g:${group}`, place);
+    }
+    const waiting = this.groups.get(group) ?? [];
     this.groups.set(group, [...waiting, receipt]);
     this.#left.delete(group);
     const asked = waiting.length > 0 && from === null;
-    return this.open && !asked ? [this.#joinText(group, from)] : [];
+    return this.open && !asked ? [this.#joinText(group)] : [];
   }
 
-  #joinText(group, from = null) {
-    const at = from ?? this.positions.at(`g:${group}`);
+  #joinText(group) {
+    const at = this.positions.at(`g:${group}`);
     return JSON.stringify(at ? { t: "join", group, from: { gen: at.gen, seq: at.seq } } : { t: "join", group });
   }
 

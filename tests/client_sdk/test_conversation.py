@@ -125,6 +125,11 @@ def plain(happening: Happening) -> Sequence[Any]:
 def test_scenario(scenario: dict[str, Any]) -> None:
     scene = Scene(scenario["saved"])
     for number, step in enumerate(scenario["steps"]):
+        if "throws" in step:
+            with pytest.raises(InvalidInput) as caught:
+                scene.run(step)
+            assert caught.value.field == step["throws"]
+            continue
         wanted = {name: step[name] for name in ("says", "tells", "settles", "gives") if name in step}
         assert scene.run(step) == wanted, f"step {number}: {step['do']}"
 

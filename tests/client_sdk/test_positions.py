@@ -30,7 +30,8 @@ def plain(value: Any) -> Any:
 def test_scenario(scenario: dict[str, Any]) -> None:
     positions = Positions(scenario["saved"])
     for number, call in enumerate(scenario["steps"]):
-        got = plain(getattr(positions, call["call"])(*call["args"]))
+        args = [Position(**arg) if call["call"] == "start" and isinstance(arg, dict) else arg for arg in call["args"]]
+        got = plain(getattr(positions, call["call"])(*args))
         assert got == call["gives"], f"step {number}: {call['call']}"
 
 

@@ -78,6 +78,10 @@ for (const scenario of vector("conversation")) {
         settles[step.receipt] = word;
       };
       const receipt = { id: step.receipt, settle: () => answer("ok"), fail: (error) => answer(error.constructor.name) };
+      if (step.throws) {
+        assert.throws(() => CONVERSE[step.do](talk, step, receipt), { field: step.throws });
+        continue;
+      }
       const [says = [], tells = [], gives = null] = CONVERSE[step.do](talk, step, receipt);
       const got = { says: says.map((text) => JSON.parse(text)), tells: tells.map(plain), settles, gives };
       const { says: s = [], tells: t = [], settles: a = {}, gives: g = null } = step;
