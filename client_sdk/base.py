@@ -167,6 +167,8 @@ class BaseClient(Generic[R]):
         with self._guard:
             self._write(self._talk.leave(group))
         self._flush_writes()
+        if self.state is not State.IDLE:  # a kept place would bring the group back
+            self._ack_soon()
 
     def ack(self, message: Message) -> None:
         """The application is done with the message and with all before it in its channel."""

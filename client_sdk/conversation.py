@@ -92,6 +92,7 @@ class Conversation(Generic[R]):
         self.open = False
         self.held = False
         self._left: set[str] = set()
+        self._refused: set[str] = set()  # groups that are not joined again by themselves
         self._prefix, self._count = token_hex(8), 0
 
     # Said by the application. Each returns the frames to write now, which is none while there is no connection.
@@ -132,11 +133,12 @@ class Conversation(Generic[R]):
         waiting = self.groups.setdefault(group, [])
         waiting.append(receipt)
         self._left.discard(group)
+        self._refused.discard(group)
         asked = len(waiting) > 1 and from_ is None
         return [self._join_text(group)] if self.open and not asked else []
 
     def _join_text(self, group: str) -> str:
-        at = self.positions.at(f"g:{group}")
+        at = self.positions.ask(f"g:{group}")
         frame: dict[str, Any] = {"t": "join", "group": group}
         return orjson.dumps({**frame, "from": {"gen": at.gen, "seq": at.seq}} if at else frame).decode()
 
@@ -168,8 +170,13 @@ class Conversation(Generic[R]):
         gap = self.positions.answered(self.inbox, inbox) if inbox else None
         self.positions.ack_again()
         leaves = [orjson.dumps({"t": "leave", "group": group}).decode() for group in sorted(self._left)]
-        joins = (self._join_text(group) for group in self.groups)
+        joins = (self._join_text(group) for group in self._wanted())
         return [*leaves, *joins, *self.outbox.texts(), *self.acks()], gap
+
+    def _wanted(self) -> list[str]:
+        """The groups to be in: those that were joined, and those in which the client has a place."""
+        placed = {ch[2:]: None for ch in self.positions.channels() if ch.startswith("g:")}
+        return [group for group in {**dict.fromkeys(self.groups), **placed} if group not in self._refused]
 
     def lost(self, code: int) -> None:
         """The connection in use is gone. Volatile messages without ok end here, and one too big for the node too."""
@@ -224,13 +231,19 @@ class Conversation(Generic[R]):
         if error.code in RETRYABLE and id is not None and self.outbox.durable(id):
             self.held = True
             return (Held(error),)
-        if group is not None and (waiting := self.groups.pop(group, None)):
-            for receipt in waiting:
-                receipt.fail(error)
-            return ()
+        if group is not None:
+            return self._join_refused(group, error)
         # Of a second copy of a message that has its answer, a refusal for the time being says nothing.
         settled = id is not None and (self._refuse(id, error) or error.code in RETRYABLE)
         return () if settled else (error,)
+
+    def _join_refused(self, group: str, error: FrameRefused) -> Sequence[Happening]:
+        waiting = self.groups.pop(group, [])
+        for receipt in waiting:
+            receipt.fail(error)
+        self._refused.add(group)
+        told: list[Happening] = [] if waiting else [error]
+        return [*told, Behind(f"g:{group}")] if self.positions.refused(f"g:{group}") else told
 
     def _refuse(self, id: str, error: FrameRefused) -> bool:
         entry = self.outbox.settle(id)
@@ -242,9 +255,12 @@ class Conversation(Generic[R]):
         group = frame["group"]
         if group in self._left:
             return ()
-        waiting = self.groups.get(group, [])
-        self.groups[group] = []
+        self._refused.discard(group)
+        waiting = self.groups.setdefault(group, [])
         gap = self.positions.answered(f"g:{group}", frame)
+        if self.positions.asked(f"g:{group}"):  # the node's own, from where the user has read
+            return ()
+        self.groups[group] = []
         joined = Joined(group, frame["gen"], frame["seq"], frame.get("unread", 0), frame.get("recovered", True),
                         frame.get("oldest"))
         for receipt in waiting:

@@ -46,6 +46,7 @@ class Verdict(StrEnum):
     NEW = "new"
     OLD = "old"  # had already: drop it
     AHEAD = "ahead"  # something is missing before it: ask again from where we are
+    EARLY = "early"  # the same, and that is asked already: drop it, it comes again
 
 
 class Positions:
@@ -59,6 +60,7 @@ class Positions:
         self._unacked: set[str] = set()
         self._acked: set[str] = set()
         self._doubted: dict[str, Position] = {}  # where a message did not follow
+        self._asked: dict[str, bool] = {}  # joined from our place, not answered yet; whether anything was early
         for ch, text in (saved or {}).items():
             self._restore(ch, text)
 
@@ -72,6 +74,28 @@ class Positions:
         """The last place taken from the wire."""
         return self._taken.get(ch)
 
+    def channels(self) -> list[str]:
+        """Those with a place."""
+        return list(self._taken)
+
+    def ask(self, ch: str) -> Position | None:
+        """The place from which the client joins the channel now, if it has one.
+
+        A node joins members of a group by itself, from where the user has read on any device, before it hears of our
+        place. Until the answer to us what lies ahead is no gap, and its own answer is not the one to us.
+        """
+        if ch in self._taken:
+            self._asked.setdefault(ch, False)
+        return self._taken.get(ch)
+
+    def asked(self, ch: str) -> bool:
+        """Whether the answer to `ask` is still to come."""
+        return ch in self._asked
+
+    def refused(self, ch: str) -> bool:
+        """There will be no answer to `ask`. Returns whether anything was dropped while waiting for it."""
+        return self._asked.pop(ch, False)
+
     def start(self, ch: str, position: Position) -> None:
         """The application wants everything after this place, whatever it has had."""
         self._taken.pop(ch, None)
@@ -81,22 +105,32 @@ class Positions:
     def answered(self, ch: str, answer: Mapping[str, Any]) -> Gap | None:
         """Heed `welcome` (its inbox) or `joined`: {gen, seq, unread?, recovered, oldest?}. Returns the gap, if any."""
         gen, head = str(answer["gen"]), int(answer["seq"])
+        start = max(0, head - int(answer.get("unread") or 0))
         had = self._taken.get(ch)
         if not answer.get("recovered", True):
-            oldest = int(answer.get("oldest") or head + 1)
-            floor = had.seq if had and had.gen == gen else 0
-            self._place(ch, Position(gen, max(floor, oldest - 1)))
-            return Gap(ch, had, gen, oldest)
+            self._asked.pop(ch, None)
+            return self._cut(ch, had, gen, head, int(answer.get("oldest") or head + 1))
+        if ch in self._asked and had is not None and start > had.seq:  # seqs go on from one gen to the next
+            return None
+        self._asked.pop(ch, None)
         if had is None or had.gen != gen:
-            self._place(ch, Position(gen, max(0, head - int(answer.get("unread") or 0))))
+            self._place(ch, Position(gen, start))
             self._loose.add(ch)
         return None
+
+    def _cut(self, ch: str, had: Position | None, gen: str, head: int, oldest: int) -> Gap | None:
+        """The log begins at `oldest`: a gap, unless we are further already."""
+        if had is not None and had.gen == gen and oldest - 1 <= had.seq <= head:
+            return None
+        floor = had.seq if had and had.gen == gen else 0
+        self._place(ch, Position(gen, max(floor, oldest - 1)))
+        return Gap(ch, had, gen, oldest)
 
     def continues(self, ch: str, frame: Mapping[str, Any]) -> Gap | None:
         """Heed `position`: the log goes on after this place, in a new incarnation or behind a loss."""
         gen, seq, recovered = str(frame["gen"]), int(frame["seq"]), frame.get("recovered", True)
         had = self._taken.get(ch)
-        if gen in self._retired.get(ch, {}):
+        if gen in self._retired.get(ch, {}) or ch in self._asked:  # the answer will say it, from our place
             return None
         if had is None or had.gen != gen:
             self._place(ch, Position(gen, seq))
@@ -107,6 +141,7 @@ class Positions:
     def take(self, ch: str, gen: str, seq: int, was: Mapping[str, Any] | None = None) -> tuple[Verdict, Gap | None]:
         """What to do with a message.
 
+        Ahead of the answer to `ask` only what follows is taken.
         One that does not follow the last is not taken at first: a new connection asks for what is between. If it
         comes again right after the same place, nothing is between any more, and it is taken with the gap before it.
         `was` is the place it had in an incarnation that Redis lost, before it was appended again
@@ -116,7 +151,11 @@ class Positions:
         if gen in self._retired.get(ch, {}) or (had is not None and had.gen == gen and seq <= had.seq):
             return Verdict.OLD, None
         gap = None
-        if had is not None and ch not in self._loose and (had.gen, had.seq + 1) != (gen, seq):
+        follows = had is None or (had.gen, had.seq + 1) == (gen, seq)
+        if not follows and ch in self._asked:
+            self._asked[ch] = True
+            return Verdict.EARLY, None
+        if had is not None and not follows and ch not in self._loose:
             if self._doubted.get(ch) != had:
                 self._doubted[ch] = had
                 return Verdict.AHEAD, None
@@ -156,7 +195,7 @@ class Positions:
 
     def forget(self, ch: str) -> None:
         """The client left the channel."""
-        for places in (self._taken, self._finished, self._retired, self._doubted):
+        for places in (self._taken, self._finished, self._retired, self._doubted, self._asked):
             places.pop(ch, None)
         for channels in (self._loose, self._unacked, self._acked):
             channels.discard(ch)

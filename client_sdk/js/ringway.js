@@ -327,6 +327,7 @@ export class Positions {
   #unacked = new Set();
   #acked = new Set();
   #doubted = new Map(); // where a message did not follow
+  #asked = new Map(); // joined from our place, not answered yet; whether anything was early
 
   constructor(saved = {}) {
     for (const [ch, text] of Object.entries(saved ?? {})) {
@@ -341,6 +342,34 @@ export class Positions {
     return this.#taken.get(ch) ?? null;
   }
 
+  /** Those with a place. */
+  channels() {
+    return [...this.#taken.keys()];
+  }
+
+  /**
+   * The place from which the client joins the channel now, if it has one.
+   *
+   * A node joins members of a group by itself, from where the user has read on any device, before it hears of our
+   * place. Until the answer to us what lies ahead is no gap, and its own answer is not the one to us.
+   */
+  ask(ch) {
+    if (this.#taken.has(ch) && !this.#asked.has(ch)) this.#asked.set(ch, false);
+    return this.at(ch);
+  }
+
+  /** Whether the answer to `ask` is still to come. */
+  asked(ch) {
+    return this.#asked.has(ch);
+  }
+
+  /** There will be no answer to `ask`. Returns whether anything was dropped while waiting for it. */
+  refused(ch) {
+    const dropped = this.#asked.get(ch) ?? false;
+    this.#asked.delete(ch);
+    return dropped;
+  }
+
   /** The application wants everything after this place, whatever it has had. */
   start(ch, { gen, seq }) {
     this.#taken.delete(ch);
@@ -350,31 +379,41 @@ export class Positions {
 
   /** Heed `welcome` (its inbox) or `joined`. Returns the gap, if any. */
   answered(ch, { gen, seq: head, unread = 0, recovered = true, oldest }) {
+    const start = Math.max(0, head - (unread || 0));
     const had = this.at(ch);
     if (!recovered) {
-      const from = oldest || head + 1;
-      this.#place(ch, { gen, seq: Math.max(had?.gen === gen ? had.seq : 0, from - 1) });
-      return { ch, had, gen, oldest: from };
+      this.#asked.delete(ch);
+      return this.#cut(ch, had, gen, head, oldest || head + 1);
     }
+    if (this.#asked.has(ch) && start > had.seq) return null; // seqs go on from one gen to the next
+    this.#asked.delete(ch);
     if (had?.gen !== gen) {
-      this.#place(ch, { gen, seq: Math.max(0, head - (unread || 0)) });
+      this.#place(ch, { gen, seq: start });
       this.#loose.add(ch);
     }
     return null;
   }
 
+  /** The log begins at `oldest`: a gap, unless we are further already. */
+  #cut(ch, had, gen, head, oldest) {
+    if (had?.gen === gen && oldest - 1 <= had.seq && had.seq <= head) return null;
+    this.#place(ch, { gen, seq: Math.max(had?.gen === gen ? had.seq : 0, oldest - 1) });
+    return { ch, had, gen, oldest };
+  }
+
   /** Heed `position`: the log goes on after this place, in a new incarnation or behind a loss. */
   continues(ch, { gen, seq, recovered = true, oldest }) {
     const had = this.at(ch);
-    if (this.#retired.get(ch)?.has(gen)) return null;
+    if (this.#retired.get(ch)?.has(gen) || this.#asked.has(ch)) return null; // the answer will say it, from our place
     if (had?.gen !== gen) this.#place(ch, { gen, seq });
     else if (!recovered) this.#place(ch, { gen, seq: Math.max(had.seq, seq) });
     return recovered ? null : { ch, had, gen, oldest: oldest || seq + 1 };
   }
 
   /**
-   * What to do with a message: ["new", the gap before it], ["old", null] or ["ahead", null].
+   * What to do with a message: ["new", the gap before it], ["old", null], ["ahead", null] or ["early", null].
    *
+   * Ahead of the answer to `ask` only what follows is taken.
    * One that does not follow the last is not taken at first: a new connection asks for what is between. If it comes
    * again right after the same place, nothing is between any more, and it is taken with the gap before it.
    * `was` is the place it had in an incarnation that Redis lost, before it was appended again: we may have had it there.
@@ -383,7 +422,12 @@ export class Positions {
     const had = this.at(ch);
     if (this.#retired.get(ch)?.has(gen) || (had?.gen === gen && seq <= had.seq)) return ["old", null];
     let gap = null;
-    if (had && !this.#loose.has(ch) && !(had.gen === gen && had.seq + 1 === seq)) {
+    const follows = !had || (had.gen === gen && had.seq + 1 === seq);
+    if (!follows && this.#asked.has(ch)) {
+      this.#asked.set(ch, true);
+      return ["early", null];
+    }
+    if (!follows && !this.#loose.has(ch)) {
       if (this.#doubted.get(ch) !== had) {
         this.#doubted.set(ch, had);
         return ["ahead", null];
@@ -430,7 +474,7 @@ export class Positions {
 
   /** The client left the channel. */
   forget(ch) {
-    const maps = [this.#taken, this.#finished, this.#retired, this.#doubted];
+    const maps = [this.#taken, this.#finished, this.#retired, this.#doubted, this.#asked];
     for (const places of [...maps, this.#loose, this.#unacked, this.#acked]) places.delete(ch);
   }
 
@@ -575,6 +619,7 @@ function newPrefix() {
 /** Outlives connections: says again what had no ok, joins again, and does not hear twice. */
 export class Conversation {
   #left = new Set();
+  #refused = new Set(); // groups that are not joined again by themselves
   #prefix = newPrefix();
   #count = 0;
 
@@ -626,12 +671,13 @@ export class Conversation {
     const waiting = this.groups.get(group) ?? [];
     this.groups.set(group, [...waiting, receipt]);
     this.#left.delete(group);
+    this.#refused.delete(group);
     const asked = waiting.length > 0 && from === null;
     return this.open && !asked ? [this.#joinText(group)] : [];
   }
 
   #joinText(group) {
-    const at = this.positions.at(`g:${group}`);
+    const at = this.positions.ask(`g:${group}`);
     return JSON.stringify(at ? { t: "join", group, from: { gen: at.gen, seq: at.seq } } : { t: "join", group });
   }
 
@@ -662,8 +708,14 @@ export class Conversation {
     const gap = inbox && "gen" in inbox ? this.positions.answered(this.inbox, inbox) : null;
     this.positions.ackAgain();
     const leaves = [...this.#left].sort().map((group) => JSON.stringify({ t: "leave", group }));
-    const joins = [...this.groups.keys()].map((group) => this.#joinText(group));
+    const joins = this.#wanted().map((group) => this.#joinText(group));
     return [[...leaves, ...joins, ...this.outbox.texts(), ...this.acks()], gap];
+  }
+
+  /** The groups to be in: those that were joined, and those in which the client has a place. */
+  #wanted() {
+    const placed = this.positions.channels().filter((ch) => ch.startsWith("g:")).map((ch) => ch.slice(2));
+    return [...new Set([...this.groups.keys(), ...placed])].filter((group) => !this.#refused.has(group));
   }
 
   /** The connection in use is gone. */
@@ -735,14 +787,18 @@ export class Conversation {
       this.held = true;
       return [{ held: error }];
     }
-    if (group !== null && this.groups.has(group)) {
-      const waiting = this.groups.get(group);
-      this.groups.delete(group);
-      for (const receipt of waiting) receipt.fail(error);
-      return waiting.length ? [] : [{ error }];
-    }
+    if (group !== null) return this.#joinRefused(group, error);
     // Of a second copy of a message that has its answer, a refusal for the time being says nothing.
     return id !== null && (this.#refuse(id, error) || RETRYABLE.includes(error.code)) ? [] : [{ error }];
+  }
+
+  #joinRefused(group, error) {
+    const waiting = this.groups.get(group) ?? [];
+    this.groups.delete(group);
+    for (const receipt of waiting) receipt.fail(error);
+    this.#refused.add(group);
+    const told = waiting.length ? [] : [{ error }];
+    return this.positions.refused(`g:${group}`) ? [...told, { behind: `g:${group}` }] : told;
   }
 
   #refuse(id, error) {
@@ -754,9 +810,12 @@ export class Conversation {
   #joined(frame) {
     const { group, gen, seq, unread = 0, recovered = true, oldest = null } = frame;
     if (this.#left.has(group)) return [];
+    this.#refused.delete(group);
     const waiting = this.groups.get(group) ?? [];
-    this.groups.set(group, []);
     const gap = this.positions.answered(`g:${group}`, frame);
+    this.groups.set(group, waiting);
+    if (this.positions.asked(`g:${group}`)) return []; // the node's own, from where the user has read
+    this.groups.set(group, []);
     for (const receipt of waiting) receipt.settle({ group, gen, seq, unread, recovered, oldest });
     return gap ? [{ gap }] : [];
   }
@@ -922,13 +981,14 @@ export class Client {
 
   leave(group) {
     this.#write(this.#talk.leave(group));
+    this.#ackSoon(); // a kept place would bring the group back
   }
 
   /** The application is done with the message and with all before it in its channel. */
   ack(message) {
     if (message.gen === null || message.seq === null) return;
     this.#talk.positions.finish(message.ch, message.gen, message.seq);
-    this.#later("ack", () => ACK_EVERY_S, () => this.#dueAcks());
+    this.#ackSoon();
   }
 
   /** The next message; the one before it counts as done. */
@@ -1248,6 +1308,10 @@ export class Client {
       this.#live.outgoing = this.#live.outgoing.filter((text) => !held.has(text));
     }
     this.#later("retry", () => this.#retryDelayS(), () => this.#write(this.#talk.again()));
+  }
+
+  #ackSoon() {
+    this.#later("ack", () => ACK_EVERY_S, () => this.#dueAcks());
   }
 
   #dueAcks() {

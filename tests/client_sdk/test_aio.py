@@ -517,12 +517,14 @@ class Kept:
 
     def __init__(self) -> None:
         self.kept: dict[str, str] = {}
+        self.saves = 0
 
     def load(self) -> dict[str, str]:
         return self.kept
 
     def save(self, positions: Any) -> None:
         self.kept = dict(positions)
+        self.saves += 1
 
 
 def test_kept_positions_go_on_after_a_restart_whatever_other_devices_have_read(cluster: FakeCluster) -> None:
@@ -540,6 +542,48 @@ def test_kept_positions_go_on_after_a_restart_whatever_other_devices_have_read(c
         async with connected(cluster, positions=store, on_message=got.append):
             await until(lambda: len(got) == 3)
         assert bodies(got) == [1, 2, 2]
+
+    run(work)
+
+
+def test_a_members_second_device_gets_what_only_the_first_has_read_without_a_second_connection(
+    cluster: FakeCluster,
+) -> None:
+    async def work() -> None:
+        cluster.add_member("alice", "team")
+        store = Kept()
+        got: list[Message] = []
+        gaps: list[Gap] = []
+        await verb(cluster.push, "g:team", 1)
+        async with connected(cluster, positions=store, on_message=got.append):
+            await until(lambda: cluster.logs["g:team"].cursor == 1)
+        await verb(cluster.push, "g:team", 2)
+        async with connected(cluster):
+            cluster.logs["g:team"].cursor = 2  # read on the other device
+            await verb(cluster.push, "g:team", 3)
+        before = len(cluster.handshakes)
+        async with connected(cluster, positions=store, on_message=got.append, on_gap=gaps.append):
+            await until(lambda: len(got) == 3)
+        assert bodies(got) == [1, 2, 3]
+        assert gaps == []
+        assert len(cluster.handshakes) == before + 1
+
+    run(work)
+
+
+def test_a_group_whose_place_is_kept_is_joined_until_it_is_left(cluster: FakeCluster) -> None:
+    async def work() -> None:
+        store = Kept()
+        store.kept = {"g:room": "log1:0"}
+        await verb(cluster.push, "g:room", 1)
+        async with connected(cluster, positions=store) as alice:
+            assert (await alice.receive(5)).body == 1
+            alice.leave("room")
+            await until(lambda: store.saves)
+            assert store.kept == {}, "saved at once: a process that is killed now does not come back to the group"
+        async with connected(cluster, positions=store) as alice:
+            await alice.send("alice", "end")
+        assert [frame["t"] for frame in cluster.heard] == ["join", "leave", "send"]
 
     run(work)
 

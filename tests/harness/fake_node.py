@@ -69,8 +69,7 @@ class Log:
         gen, start = after or (self.gen, self.cursor)
         recovered = gen == self.gen and start >= self.base
         start = max(start, self.base) if gen == self.gen else self.base
-        entry = {"gen": self.gen, "seq": self.head, "unread": self.head - max(self.cursor, self.base),
-                 "recovered": recovered}
+        entry = {"gen": self.gen, "seq": self.head, "unread": self.head - start, "recovered": recovered}
         return (entry if recovered else {**entry, "oldest": self.base + 1}), self.frames[max(0, start - self.base):]
 
 
@@ -181,6 +180,8 @@ class FakeNode:
         )
         for frame in frames:
             await session.send(t="msg", **frame)
+        for group in self.cluster.members[session.uid]:
+            await self._enter(session, group, None)
 
     async def _frame(self, session: Session, frame: dict[str, Any]) -> None:
         self.cluster.heard.append({"node": self.name, "uid": session.uid, **frame})
@@ -208,9 +209,12 @@ class FakeNode:
         if group == "secret":
             await session.send(t="error", code="forbidden", message="not you", group=group)
             return
-        session.groups.add(group)
         log = self.cluster.logs[f"g:{group}"]
-        answer, frames = log.answer((start["gen"], start["seq"]) if start else (log.gen, log.head))
+        await self._enter(session, group, (start["gen"], start["seq"]) if start else (log.gen, log.head))
+
+    async def _enter(self, session: Session, group: str, after: tuple[str, int] | None) -> None:
+        session.groups.add(group)
+        answer, frames = self.cluster.logs[f"g:{group}"].answer(after)
         await session.send(t="joined", group=group, **answer)
         for entry in frames:
             await session.send(t="msg", **entry)
@@ -280,6 +284,7 @@ class FakeCluster:
         self.owner = "n1"
         self.connect_after_ms = 0
         self.logs: defaultdict[str, Log] = defaultdict(Log)
+        self.members: defaultdict[str, list[str]] = defaultdict(list)  # groups that a user belongs to for good
         self.tickets: dict[str, tuple[str, str, bool]] = {}
         self.handshakes: list[dict[str, Any]] = []
         self.routes: list[dict[str, Any]] = []
@@ -347,6 +352,10 @@ class FakeCluster:
         """A message from a back end."""
         entry = {"ch": ch, "id": id or f"b{self.logs[ch].head}", "from": sender, "body": body}
         return self._run(self.put(entry))  # type: ignore[no-any-return]
+
+    def add_member(self, uid: str, group: str) -> None:
+        """From now on each session of the user is joined to the group, from the read cursor."""
+        self.members[uid].append(group)
 
     def change_owner(self, node: str) -> None:
         """A new ring."""

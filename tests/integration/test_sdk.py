@@ -8,13 +8,18 @@ import subprocess
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from ringway.client_sdk import AsyncClient, Client, ClientError, Gap, Message, State
+from ringway.store.client import connect
+from ringway.store.keys import Keys
+from ringway.store.memberships import Memberships
+from ringway.store.publisher import Publisher
 from tests.harness import node_ws
 from tests.harness.cluster import Cluster
 from tests.harness.waiting import wait_until
@@ -155,6 +160,52 @@ def test_the_blocking_client_and_offline_messages(cluster: Cluster) -> None:
     assert got == list(range(20))
     with Client(lookups(cluster), "用户7") as user, pytest.raises(TimeoutError):
         user.receive(0.5)  # all were acknowledged
+
+
+class Device:
+    """A device of a user: it keeps its places, and writes down what it is given whenever it is on."""
+
+    def __init__(self, lookup: str, uid: str) -> None:
+        self.lookup, self.uid = lookup, uid
+        self.places: dict[str, str] = {}
+        self.got: list[Any] = []
+        self.gaps: list[Gap] = []
+        self.states: list[State] = []
+
+    def load(self) -> dict[str, str]:
+        return self.places
+
+    def save(self, positions: Mapping[str, str]) -> None:
+        self.places = dict(positions)
+
+    @contextmanager
+    def on(self) -> Iterator[Device]:
+        client = Client(self.lookup, self.uid, positions=self, on_gap=self.gaps.append,
+                        on_message=lambda message: self.got.append(message.body),
+                        on_state=lambda state, _: self.states.append(state))
+        with client:
+            yield self
+
+
+def test_each_device_of_a_member_gets_all_messages_of_the_group_once(cluster: Cluster, redis_url: str) -> None:
+    phone, laptop = Device(cluster.url, "anna"), Device(cluster.url, "anna")
+    with closing(connect(redis_url)) as redis:
+        Memberships(redis, Keys(cluster.name)).add("anna", "team")
+        publisher = Publisher(redis, cluster=cluster.name)
+        with phone.on(), laptop.on():
+            publisher.publish("team", 0)
+            wait_until(lambda: phone.got == laptop.got == [0])
+        with phone.on():
+            publisher.publish("team", 1)
+            publisher.publish("team", 2)
+            wait_until(lambda: phone.got == [0, 1, 2])
+        publisher.publish("team", 3)
+        laptop.states.clear()
+        with laptop.on():
+            wait_until(lambda: len(laptop.got) == 4)
+    assert laptop.got == [0, 1, 2, 3]
+    assert laptop.gaps == []
+    assert laptop.states.count(State.OPEN) == 1
 
 
 PROGRAM = """

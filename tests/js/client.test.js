@@ -249,6 +249,29 @@ test("positions kept in localStorage go on after a reload", async () => {
   assert.equal((await cluster.seen()).handshakes.at(-1).inbox, "log1:1");
 });
 
+test("a member's second device gets what only the first has read, without a second connection", async () => {
+  await cluster.call("add_member", "alice", "team");
+  let kept = {};
+  const positions = { load: () => kept, save: (places) => (kept = places) };
+  const [got, gaps] = [[], []];
+  const options = { positions, onMessage: (m) => got.push(m.body), onGap: (gap) => gaps.push(gap) };
+  await cluster.call("push", "g:team", 1);
+  await connected("alice", options);
+  await until(() => got.length === 1);
+  await clients.pop().close();
+  await cluster.call("push", "g:team", 2);
+  const other = [];
+  await connected("alice", { onMessage: (m) => other.push(m.body) });
+  await until(() => other.length === 1);
+  await clients.pop().close();
+  await cluster.call("push", "g:team", 3);
+  const before = (await cluster.seen()).handshakes.length;
+  await connected("alice", options);
+  await until(() => got.length === 3);
+  assert.deepEqual([got, gaps], [[1, 2, 3], []]);
+  assert.equal((await cluster.seen()).handshakes.length, before + 1);
+});
+
 test("late events of an old connection change nothing", async () => {
   const states = [];
   const alice = await connected("alice", { onState: (state) => states.push(state) });
