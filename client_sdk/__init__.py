@@ -16,6 +16,7 @@ from ringway.core.errors import (
     SendBufferFull,
     TooManyHops,
     Unavailable,
+    Unconfirmed,
 )
 from ringway.core.frames import Position
 
@@ -48,4 +49,5 @@ __all__ = [
     "State",
     "TooManyHops",
     "Unavailable",
+    "Unconfirmed",
 ]

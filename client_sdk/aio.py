@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import time
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
 from typing import Any
@@ -159,18 +160,18 @@ class AsyncClient(BaseClient[AsyncReceipt]):
         self._pending[action.stamp] = asyncio.get_running_loop().call_later(action.delay_s, over)
 
     def _connect(self, action: Connect) -> None:
-        connection = self._connections[action.stamp] = Connection(action.stamp)
+        connection = self._connections[action.stamp] = Connection(action.stamp, self._wrote)
         within_s = max(self._open_timeout_s, action.within_s)
         connection.task = self._spawn(self._run(connection, self._talk.url(action.url), within_s))
 
     def _adopt(self, stamp: int) -> None:
         self._live = connection = self._connections[stamp]
         self._retries = 0
-        texts, gap = self._talk.opened(connection.inbox)
+        texts, told = self._talk.opened(connection.inbox, now=time.time(), dedup_s=connection.dedup_s)
         self._write(texts)
         self._flush_writes()
-        if gap is not None:
-            self._report(gap)
+        for happening in told:
+            self._report(happening)
         if (watch := self._timers.pop("watch", None)) is not None:
             watch.cancel()
         self._watch()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import ssl
 from collections import deque
+from collections.abc import Callable
 from typing import Any
 
 import orjson
@@ -12,7 +13,7 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 from websockets.typing import Subprotocol
 
-from ringway.core.frames import SUBPROTOCOL
+from ringway.core.frames import DEDUP_S, SUBPROTOCOL
 
 from .base import CLOSE_TIMEOUT_S
 from .liveness import DEFAULT_PING_S, Liveness
@@ -23,10 +24,11 @@ from .resolver import proxy, tls
 class Connection:
     """One WebSocket and what waits to be written on it."""
 
-    __slots__ = ("inbox", "liveness", "outgoing", "pace", "stamp", "task", "writer", "ws")
+    __slots__ = ("_wrote", "dedup_s", "inbox", "liveness", "outgoing", "pace", "stamp", "task", "writer", "ws")
 
-    def __init__(self, stamp: int) -> None:
-        self.stamp = stamp
+    def __init__(self, stamp: int, wrote: Callable[[str], object]) -> None:
+        """Args: wrote: told of each frame before it goes out."""
+        self.stamp, self._wrote = stamp, wrote
         self.ws: ClientConnection | None = None
         self.task: asyncio.Task[None] | None = None
         self.writer: asyncio.Task[None] | None = None
@@ -34,6 +36,7 @@ class Connection:
         self.inbox: dict[str, Any] = {}
         self.liveness = Liveness(0.0, 0.0)
         self.pace = Pace(None)
+        self.dedup_s: float = DEDUP_S
 
     async def open(
         self, url: str, within_s: float, context: ssl.SSLContext | None
@@ -55,6 +58,7 @@ class Connection:
         now = asyncio.get_running_loop().time()
         self.liveness = Liveness(float(frame.get("ping_s") or DEFAULT_PING_S), now)
         self.pace = Pace(frame.get("rate"))
+        self.dedup_s = float(frame.get("dedup_s") or DEDUP_S)
         return ws, frame
 
     async def write_all(self) -> None:
@@ -65,6 +69,7 @@ class Connection:
                 if (wait_s := self.pace.take(now())) > 0:
                     await asyncio.sleep(wait_s)
                 elif self.outgoing:
-                    await self.ws.send(self.outgoing.popleft())
+                    self._wrote(text := self.outgoing.popleft())
+                    await self.ws.send(text)
         except ConnectionClosed:  # the reader sees it too and reports it; what needs an ok is in the outbox
             self.outgoing.clear()

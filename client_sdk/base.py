@@ -77,7 +77,8 @@ class BaseClient(Generic[R]):
             on_message: called with each Message, in order by channel. Without it, iterate.
             on_state: called with (State, the error that led there or None).
             on_gap: called with each Gap, before the messages that follow it.
-            on_error: called with errors that belong to no receipt, such as a refused re-join.
+            on_error: called with errors that belong to no receipt, such as a refused re-join, and with Unconfirmed
+                where nobody waits on the receipt.
             groups: to join from the start.
             auto_ack: acknowledge a message when on_message has returned, or the next one is asked for.
             positions: keeps positions across restarts of the process.
@@ -128,8 +129,9 @@ class BaseClient(Generic[R]):
     def send(self, to: str | Sequence[str], body: Any, volatile: bool = False, id: str | None = None) -> R:
         """A message to a user or several; `body` is any JSON value.
 
-        It is kept until the node's ok, and sent again with the same id on each new connection until then. A volatile
-        one is not: it arrives at most once, or never.
+        It is kept until the node's ok, and sent again with the same id on each new connection until then; after most of
+        an hour without ok that could double it, and it fails with Unconfirmed. A volatile one arrives at most once, or
+        never.
 
         Raises:
             SendBufferFull, InvalidInput, ClientClosed (or why it stopped), Unavailable (volatile and not connected)
@@ -208,8 +210,15 @@ class BaseClient(Generic[R]):
 
     def _again(self) -> None:
         with self._guard:
-            self._write(self._talk.again())
+            texts, errors = self._talk.again(time.time())
+            self._write(texts)
         self._flush_writes()
+        for error in errors:
+            self._report(error)
+
+    def _wrote(self, text: str) -> None:
+        """A connection writes this frame now; called inside the guard."""
+        self._talk.outbox.wrote(text, time.time())
 
     def _retry_delay_s(self) -> float:
         """Seconds before everything without an ok goes out again on the same connection."""

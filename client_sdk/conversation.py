@@ -15,20 +15,25 @@ from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 import orjson
 
 from ringway.core.close_codes import CloseCode
-from ringway.core.errors import ClientError, FrameRefused, InvalidInput, RingwayError, Unavailable
-from ringway.core.frames import FRAME_LIMIT, Position
+from ringway.core.errors import ClientError, FrameRefused, InvalidInput, RingwayError, Unavailable, Unconfirmed
+from ringway.core.frames import DEDUP_S, FRAME_LIMIT, Position
 from ringway.core.uids import validate_group, validate_uid
 
 from .outbox import Entry, Outbox
 from .positions import Gap, Positions, Verdict
 
 RETRYABLE = frozenset({"unavailable", "rate_limited"})  # error codes that the same frame may not meet later
+SURE = 0.75  # of the time for which the log knows an id: clocks are set, and a full outbox takes its time to write
 PING = '{"t":"ping"}'
 MOVING = '{"t":"moving"}'
 
 
 class Receipt(Protocol):
     """What a sender holds. Both methods are called at most once."""
+
+    @property
+    def awaited(self) -> bool:
+        """Whether somebody waits for the answer now."""
 
     def settle(self, result: Any) -> None: ...
     def fail(self, error: RingwayError) -> None: ...
@@ -92,6 +97,7 @@ class Conversation(Generic[R]):
         self.open = False
         self.held = False
         self._left: set[str] = set()
+        self._dedup_s: float = DEDUP_S
         self._refused: set[str] = set()  # groups that are not joined again by themselves
         self._prefix, self._count = token_hex(8), 0
 
@@ -164,14 +170,32 @@ class Conversation(Generic[R]):
         at = self.positions.at(self.inbox)
         return url if at is None else f"{url}{'&' if '?' in url else '?'}inbox={at}"
 
-    def opened(self, inbox: Mapping[str, Any]) -> tuple[list[str], Gap | None]:
-        """A node said welcome: the frames to write first, and a gap in the inbox if there is one."""
-        self.open, self.held = True, False
+    def opened(
+        self, inbox: Mapping[str, Any], *, now: float, dedup_s: float = DEDUP_S
+    ) -> tuple[list[str], list[Happening]]:
+        """A node said welcome: the frames to write first, and what to tell the application.
+
+        Args:
+            now: unix seconds.
+            dedup_s: for how long the log knows a message's id.
+        """
+        self.open, self.held, self._dedup_s = True, False, dedup_s
         gap = self.positions.answered(self.inbox, inbox) if inbox else None
         self.positions.ack_again()
         leaves = [orjson.dumps({"t": "leave", "group": group}).decode() for group in sorted(self._left)]
         joins = (self._join_text(group) for group in self._wanted())
-        return [*leaves, *joins, *self.outbox.texts(), *self.acks()], gap
+        told: list[Happening] = [*([] if gap is None else [gap]), *self._too_old(now)]
+        return [*leaves, *joins, *self.outbox.texts(), *self.acks()], told
+
+    def _too_old(self, now: float) -> list[ClientError]:
+        """Give up what might be in the log twice if it were written again. Returns the errors that nobody waits for."""
+        errors: list[ClientError] = []
+        for entry in self.outbox.drop_written_before(now - SURE * self._dedup_s):
+            error = Unconfirmed(entry.id, now - (now if entry.written is None else entry.written))
+            if not entry.receipt.awaited:
+                errors.append(error)
+            entry.receipt.fail(error)
+        return errors
 
     def _wanted(self) -> list[str]:
         """The groups to be in: those that were joined, and those in which the client has a place."""
@@ -187,10 +211,11 @@ class Conversation(Generic[R]):
             largest = max(entries, key=lambda entry: len(entry.text))
             self._refuse(largest.id, FrameRefused("too_big", "the node closed the connection over it", largest.id))
 
-    def again(self) -> list[str]:
-        """The wait that `Held` asked for is over."""
+    def again(self, now: float) -> tuple[list[str], list[ClientError]]:
+        """The wait that `Held` asked for is over: frames to write, and what to tell. Args: now: unix seconds."""
         self.held = False
-        return self.outbox.texts() if self.open else []
+        errors = self._too_old(now)
+        return self.outbox.texts() if self.open else [], errors
 
     def end(self, error: RingwayError) -> None:
         """There will be no further connection."""

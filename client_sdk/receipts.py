@@ -13,13 +13,19 @@ ANSWER_TIMEOUT_S = 30.0
 
 
 class _Answer:
-    __slots__ = ("_error", "_result", "done", "id")
+    __slots__ = ("_error", "_result", "_waiting", "done", "id")
 
     def __init__(self, id: str) -> None:
         self.id = id
         self.done = False
         self._result: Any = None
         self._error: RingwayError | None = None
+        self._waiting = 0
+
+    @property
+    def awaited(self) -> bool:
+        """Whether somebody waits for the result now."""
+        return self._waiting > 0
 
     @property
     def error(self) -> RingwayError | None:
@@ -71,9 +77,14 @@ class Receipt(_Answer):
             TimeoutError: not yet; the message is still kept, and sent again.
             FrameRefused: the node does not want it.
             Unavailable: a volatile message whose connection broke.
+            Unconfirmed: it had no ok for so long that it may not be sent again.
             ClientClosed, ClosedByServer, RouteRefused: the client stopped first.
         """
-        self.wait(timeout)
+        self._waiting += 1
+        try:
+            self.wait(timeout)
+        finally:
+            self._waiting -= 1
         return self._value()
 
 
@@ -98,7 +109,11 @@ class AsyncReceipt(_Answer):
 
     async def result(self, timeout: float | None = ANSWER_TIMEOUT_S) -> Any:
         """The answer, as of Receipt.result."""
-        await self.wait(timeout)
+        self._waiting += 1
+        try:
+            await self.wait(timeout)
+        finally:
+            self._waiting -= 1
         return self._value()
 
     def __await__(self) -> Generator[Any, None, Any]:

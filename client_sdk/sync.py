@@ -184,7 +184,7 @@ class Client(BaseClient[Receipt]):
     def _connect(self, action: Connect) -> None:
         with self._guard:
             within_s = max(self._open_timeout_s, action.within_s)
-            connection = Connection(action.stamp, self._talk.url(action.url), within_s, self._guard)
+            connection = Connection(action.stamp, self._talk.url(action.url), within_s, self._guard, self._wrote)
         self._connections[action.stamp] = connection
         self._thread(lambda: self._run(connection))
 
@@ -193,13 +193,13 @@ class Client(BaseClient[Receipt]):
         self._retries = 0
         with self._guard:
             self._live = connection
-            texts, gap = self._talk.opened(connection.inbox)
+            texts, told = self._talk.opened(connection.inbox, now=time.time(), dedup_s=connection.dedup_s)
             connection.outgoing.extend(texts)
         for name in ("watch", "pace"):  # of the connection before
             self._due.pop(name, None)
         self._flush_writes()
-        if gap is not None:
-            self._report(gap)
+        for happening in told:
+            self._report(happening)
         connection.decided.set()
         self._watch()
 

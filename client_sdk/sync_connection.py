@@ -7,6 +7,7 @@ import ssl
 import threading
 import time
 from collections import deque
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -15,7 +16,7 @@ from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect
 from websockets.typing import Subprotocol
 
-from ringway.core.frames import SUBPROTOCOL
+from ringway.core.frames import DEDUP_S, SUBPROTOCOL
 
 from .base import CLOSE_TIMEOUT_S, log
 from .liveness import DEFAULT_PING_S, Liveness
@@ -26,8 +27,10 @@ from .resolver import proxy, tls
 class Connection:
     """One WebSocket and what waits to be written on it."""
 
-    def __init__(self, stamp: int, url: str, within_s: float, guard: AbstractContextManager[Any]) -> None:
-        """Args: guard: held by whoever changes what is queued."""
+    def __init__(
+        self, stamp: int, url: str, within_s: float, guard: AbstractContextManager[Any], wrote: Callable[[str], object]
+    ) -> None:
+        """Args: guard: held by whoever changes what is queued; wrote: told of each frame before it goes out."""
         self.stamp, self.url, self.within_s = stamp, url, within_s
         self.ws: ClientConnection | None = None
         self.outgoing: deque[str] = deque()
@@ -36,7 +39,8 @@ class Connection:
         self.pace = Pace(None)
         self.dropped = False
         self.decided = threading.Event()  # the machine has adopted or dropped it
-        self._guard, self._writing = guard, threading.Lock()
+        self.dedup_s: float = DEDUP_S
+        self._guard, self._wrote, self._writing = guard, wrote, threading.Lock()
 
     def open(self, context: ssl.SSLContext | None) -> ClientConnection:
         """Raises OSError, TimeoutError, WebSocketException."""
@@ -56,6 +60,7 @@ class Connection:
         self.inbox = frame.get("inbox") or {}
         self.liveness = Liveness(float(frame.get("ping_s") or DEFAULT_PING_S), time.monotonic())
         self.pace = Pace(frame.get("rate"))
+        self.dedup_s = float(frame.get("dedup_s") or DEDUP_S)
         return frame
 
     def flush(self) -> float:
@@ -78,7 +83,10 @@ class Connection:
 
     def _next(self) -> str | None:
         with self._guard:
-            return self.outgoing.popleft() if self.outgoing else None
+            if not self.outgoing:
+                return None
+            self._wrote(self.outgoing[0])
+            return self.outgoing.popleft()
 
     def abort(self) -> None:
         """End it without a word, for a peer that is silent; wakes a reader and a writer that hang."""

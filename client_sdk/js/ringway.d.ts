@@ -58,7 +58,7 @@ export interface Options {
   onState?: (state: StateName, cause: RingwayError | null) => void;
   /** Each gap, before the messages that follow it. Default: console.warn. */
   onGap?: (gap: Gap) => void;
-  /** Errors that belong to no receipt, such as a refused re-join. */
+  /** Errors that belong to no receipt, such as a refused re-join, and Unconfirmed where nobody waits on the receipt. */
   onError?: (error: ClientError) => void;
   /** Groups to join from the start. */
   groups?: Iterable<string>;
@@ -82,7 +82,10 @@ export interface Options {
 export declare class Receipt<T> implements PromiseLike<T> {
   readonly id: string;
   readonly done: boolean;
-  /** Rejects with FrameRefused, Unavailable (volatile), ClientClosed, ClosedByServer, RouteRefused, or when time is up. */
+  /** Whether somebody waits for the result now. */
+  readonly awaited: boolean;
+  /** Rejects with FrameRefused, Unavailable (volatile), Unconfirmed (it may not be sent again), ClientClosed,
+   * ClosedByServer, RouteRefused, or when time is up. */
   result(timeoutS?: number | null): Promise<T>;
   /** Resolves when the answer is there, good or bad. */
   settled(): Promise<void>;
@@ -158,6 +161,11 @@ export declare class FrameRefused extends ClientError {
   readonly code: string;
   readonly detail: string;
   readonly id: string | null;
+}
+export declare class Unconfirmed extends ClientError {
+  readonly id: string;
+  /** Seconds since it was first written. */
+  readonly age: number;
 }
 export declare class SendBufferFull extends ClientError {
   readonly limit: number;

@@ -101,6 +101,13 @@ export class FrameRefused extends ClientError {
     super(`the node refused ${id || "a frame"}: ${code}: ${message}`, { code, detail: message, id });
   }
 }
+/** A message was written, had no `ok`, and is not sent again: the log may have it, and know its id no longer. */
+export class Unconfirmed extends ClientError {
+  constructor(id, age) {
+    super(`${id} was written ${age.toFixed()} s ago and had no ok, and is too old to be known again; `
+      + "it may have arrived: ask, or send it anew where twice does no harm", { id, age });
+  }
+}
 /** More messages wait for `ok` than the client keeps; nothing was sent. */
 export class SendBufferFull extends ClientError {
   constructor(limit) {
@@ -483,9 +490,13 @@ export class Positions {
   }
 }
 
-/** What was sent and has no `ok` yet, in order. Entries are {id, text, receipt, volatile}. */
+/**
+ * What was sent and has no `ok` yet, in order. Entries are {id, text, receipt, volatile, written}; `written`: unix seconds
+ * at which it first went out on a connection, or null. Of all clocks only that one goes on while a laptop sleeps.
+ */
 export class Outbox {
   #entries = new Map();
+  #byText = new Map();
 
   constructor(limit) {
     this.limit = limit;
@@ -500,13 +511,22 @@ export class Outbox {
       throw new InvalidInput("id", entry.id, "must not wait for its ok already", "give each message an id of its own");
     }
     if (this.#entries.size >= this.limit) throw new SendBufferFull(this.limit);
-    this.#entries.set(entry.id, entry);
+    const kept = { ...entry, written: null };
+    this.#entries.set(entry.id, kept);
+    this.#byText.set(entry.text, kept);
   }
 
   settle(id) {
     const entry = this.#entries.get(id) ?? null;
     this.#entries.delete(id);
+    this.#byText.delete(entry?.text);
     return entry;
+  }
+
+  /** A frame, of a message or not, goes out on a connection; `now` in unix seconds. */
+  wrote(text, now) {
+    const entry = this.#byText.get(text);
+    if (entry) entry.written ??= now;
   }
 
   durable(id) {
@@ -523,14 +543,20 @@ export class Outbox {
   }
 
   dropVolatile() {
-    const gone = this.entries().filter((entry) => entry.volatile);
-    for (const entry of gone) this.#entries.delete(entry.id);
-    return gone;
+    return this.#take(this.entries().filter((entry) => entry.volatile));
+  }
+
+  /** Take out the messages that were first written before a moment. Of volatile ones it is no matter. */
+  dropWrittenBefore(moment) {
+    return this.#take(this.entries().filter(({ volatile: v, written }) => !v && written !== null && written < moment));
   }
 
   clear() {
-    const gone = this.entries();
-    this.#entries.clear();
+    return this.#take(this.entries());
+  }
+
+  #take(gone) {
+    for (const entry of gone) this.settle(entry.id);
     return gone;
   }
 }
@@ -598,6 +624,8 @@ export class Liveness {
 // The conversation: what a client says and hears, apart from any connection.
 
 const FRAME_LIMIT = 65536;
+const DEDUP_S = 3600; // for so long at least a log knows a message's id, unless the node says otherwise
+const SURE = 0.75; // of that time: clocks are set, and a full outbox takes its time to write
 const RETRYABLE = ["unavailable", "rate_limited"];
 const utf8 = new TextEncoder();
 const CONTROL = /[\x00-\x1f\x7f-\x9f]/; // eslint-disable-line no-control-regex
@@ -622,6 +650,7 @@ export class Conversation {
   #refused = new Set(); // groups that are not joined again by themselves
   #prefix = newPrefix();
   #count = 0;
+  #dedupS = DEDUP_S;
 
   constructor(uid, { outboxLimit = 1000, saved = {} } = {}) {
     this.inbox = `u:${uid}`;
@@ -701,15 +730,27 @@ export class Conversation {
     return at ? `${url}${url.includes("?") ? "&" : "?"}inbox=${at.gen}:${at.seq}` : url;
   }
 
-  /** A node said welcome: [the frames to write first, the gap in the inbox]. */
-  opened(inbox) {
+  /** A node said welcome: [the frames to write first, what to tell]. `now` in unix seconds. */
+  opened(inbox, now, dedupS = DEDUP_S) {
     this.open = true;
     this.held = false;
+    this.#dedupS = dedupS;
     const gap = inbox && "gen" in inbox ? this.positions.answered(this.inbox, inbox) : null;
     this.positions.ackAgain();
     const leaves = [...this.#left].sort().map((group) => JSON.stringify({ t: "leave", group }));
     const joins = this.#wanted().map((group) => this.#joinText(group));
-    return [[...leaves, ...joins, ...this.outbox.texts(), ...this.acks()], gap];
+    const told = [...(gap ? [{ gap }] : []), ...this.#tooOld(now)];
+    return [[...leaves, ...joins, ...this.outbox.texts(), ...this.acks()], told];
+  }
+
+  /** Give up what might be in the log twice if it were written again. Returns the errors that nobody waits for. */
+  #tooOld(now) {
+    return this.outbox.dropWrittenBefore(now - SURE * this.#dedupS).flatMap(({ id, receipt, written }) => {
+      const error = new Unconfirmed(id, now - written);
+      const told = receipt.awaited ? [] : [{ error }];
+      receipt.fail(error);
+      return told;
+    });
   }
 
   /** The groups to be in: those that were joined, and those in which the client has a place. */
@@ -731,10 +772,11 @@ export class Conversation {
     }
   }
 
-  /** The wait that a held message asked for is over. */
-  again() {
+  /** The wait that a held message asked for is over: [the frames to write, what to tell]. `now` in unix seconds. */
+  again(now) {
     this.held = false;
-    return this.open ? this.outbox.texts() : [];
+    const told = this.#tooOld(now);
+    return [this.open ? this.outbox.texts() : [], told];
   }
 
   /** There will be no further connection. */
@@ -826,6 +868,7 @@ export class Conversation {
 const ACK_EVERY_S = 0.5;
 const ANSWER_TIMEOUT_S = 30;
 const steadyNow = () => performance.now() / 1000;
+const unixNow = () => Date.now() / 1000;
 
 /** What send, publish and join return: the id now, the node's answer by `await`. */
 export class Receipt {
@@ -833,6 +876,7 @@ export class Receipt {
   #result = null;
   #wake = null;
   #waiting = null;
+  #waiters = 0;
   done = false;
 
   constructor(id) {
@@ -854,6 +898,11 @@ export class Receipt {
     this.#wake?.();
   }
 
+  /** Whether somebody waits for the result now. */
+  get awaited() {
+    return this.#waiters > 0;
+  }
+
   /** Resolves when the answer is there, good or bad. */
   settled() {
     this.#waiting ??= this.done ? Promise.resolve() : new Promise((wake) => (this.#wake = wake));
@@ -862,7 +911,9 @@ export class Receipt {
 
   /** The answer: the message's seq (null where it has none), or what `joined` said. */
   async result(timeoutS = ANSWER_TIMEOUT_S) {
-    await within(this.settled(), timeoutS, () => new Error(`no ok for ${this.id} within ${timeoutS} s; it is kept`));
+    this.#waiters += 1;
+    const late = () => new Error(`no ok for ${this.id} within ${timeoutS} s; it is kept`);
+    await within(this.settled(), timeoutS, late).finally(() => (this.#waiters -= 1));
     if (this.#error) throw this.#error;
     return this.#result;
   }
@@ -1134,7 +1185,9 @@ export class Client {
   }
 
   #connect({ stamp, url, within_s: withinS }) {
-    const connection = { stamp, ws: null, inbox: {}, liveness: null, welcomed: false, pace: null, outgoing: [] };
+    const connection = {
+      stamp, ws: null, inbox: {}, liveness: null, welcomed: false, pace: null, dedupS: DEDUP_S, outgoing: [],
+    };
     connection.over = new Promise((over) => (connection.isOver = over));
     this.#connections.set(stamp, connection);
     try {
@@ -1153,13 +1206,13 @@ export class Client {
   #adopt(stamp) {
     const connection = (this.#live = this.#connections.get(stamp));
     this.#retries = 0;
-    const [texts, gap] = this.#talk.opened(connection.inbox);
+    const [texts, told] = this.#talk.opened(connection.inbox, unixNow(), connection.dedupS);
     for (const name of ["watch", "pace"]) {
       clearTimeout(this.#timers.get(name));
       this.#timers.delete(name);
     }
     this.#write(texts);
-    if (gap) this.#reportGap(gap);
+    this.#report(told);
     this.#watch();
   }
 
@@ -1193,11 +1246,19 @@ export class Client {
       const what = `the node sent ${String(text).slice(0, 80)}: ${error}`;
       happenings = [{ error: new FrameRefused("bad_frame", what) }];
     }
-    for (const { message, gap, held, behind, error } of happenings) {
+    for (const happening of happenings) {
+      const { message, held, behind } = happening;
       if (message) this.#deliver(message);
       else if (behind) this.#giveUp(connection, `a message of ${behind} is missing`, CLOSE_CODES.GAP);
-      else if (gap) this.#reportGap(gap);
       else if (held) this.#hold();
+      else this.#report([happening]);
+    }
+  }
+
+  /** Tell the application of anything but messages. */
+  #report(happenings) {
+    for (const { gap, error } of happenings) {
+      if (gap) this.#reportGap(gap);
       else this.#tell(this.#options.onError, error);
     }
   }
@@ -1208,6 +1269,7 @@ export class Client {
     connection.inbox = frame.inbox ?? {};
     connection.liveness = new Liveness(frame.ping_s, steadyNow());
     connection.pace = new Pace(frame.rate);
+    connection.dedupS = frame.dedup_s || DEDUP_S;
     const { node, gen, epoch, resume = "" } = frame;
     this.#feed({ on: "welcome", stamp: connection.stamp, node, gen, epoch, resume });
   }
@@ -1297,7 +1359,9 @@ export class Client {
         this.#later("pace", () => waitS, () => this.#flushWrites());
         return;
       }
-      live.ws.send(live.outgoing.shift());
+      const text = live.outgoing.shift();
+      this.#talk.outbox.wrote(text, unixNow());
+      live.ws.send(text);
     }
   }
 
@@ -1307,7 +1371,13 @@ export class Client {
       const held = new Set(this.#talk.outbox.texts());
       this.#live.outgoing = this.#live.outgoing.filter((text) => !held.has(text));
     }
-    this.#later("retry", () => this.#retryDelayS(), () => this.#write(this.#talk.again()));
+    this.#later("retry", () => this.#retryDelayS(), () => this.#sayAgain());
+  }
+
+  #sayAgain() {
+    const [texts, told] = this.#talk.again(unixNow());
+    this.#write(texts);
+    this.#report(told);
   }
 
   #ackSoon() {

@@ -24,6 +24,7 @@
         ├── ConnectFailed      no lookup, or not the node, could be reached
         ├── ClosedByServer     a close code that means stop
         ├── FrameRefused       the node answered a frame with an `error` that sending it again cannot mend
+        ├── Unconfirmed        a message without `ok` that is too old to be sent again
         ├── SendBufferFull     more messages wait for `ok` than the client keeps
         ├── TooManyHops        sent from node to node too often
         └── ClientClosed       the application called close()
@@ -221,6 +222,21 @@ class FrameRefused(ClientError):
 
     def __str__(self) -> str:
         return f"the node refused {self.id or 'a frame'}: {self.code}: {self.message}"
+
+
+class Unconfirmed(ClientError):
+    """A message was written, had no `ok`, and is not sent again: the log may have it, and know its id no longer.
+
+    `age`: seconds since it was first written.
+    """
+
+    def __init__(self, id: str, age: float) -> None:
+        super().__init__(id, age)
+        self.id, self.age = id, age
+
+    def __str__(self) -> str:
+        return (f"{self.id} was written {self.age:.0f} s ago and had no ok, and is too old to be known again; "
+                "it may have arrived: ask, or send it anew where twice does no harm")
 
 
 class SendBufferFull(ClientError):

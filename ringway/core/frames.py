@@ -20,6 +20,7 @@ from .uids import validate_group, validate_uid
 FRAME_LIMIT = 65536
 MAX_RECIPIENTS = 1000
 MAX_ID_BYTES = 64
+DEDUP_S = 3600  # for so long at least a log knows a message's id
 SUBPROTOCOL = "ringway.v1"
 _GEN = re.compile(r"[0-9A-Za-z_-]{1,32}")
 _ID = re.compile(r"[\x21-\x7e]{1,64}")
@@ -218,7 +219,7 @@ def welcome(
     """
     frame = {
         "t": "welcome", "sid": sid, "uid": uid, "node": node, "gen": version.gen, "epoch": version.epoch,
-        "resume": resume, "ping_s": ping_s, "inbox": inbox,
+        "resume": resume, "ping_s": ping_s, "dedup_s": DEDUP_S, "inbox": inbox,
     }
     return orjson.dumps(frame if rate is None else {**frame, "rate": rate})
 

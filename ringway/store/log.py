@@ -14,7 +14,7 @@ from functools import cache
 from typing import Any, NamedTuple
 
 from ringway.core.errors import Unavailable, Unsettled
-from ringway.core.frames import Position
+from ringway.core.frames import DEDUP_S, Position
 
 from . import cursors
 from .appends import ADDED, AFTER_NOTHING, DUPLICATE, Ask, Place, append_call, digest_of, in_order, places, together
@@ -105,7 +105,7 @@ class MessageLog:
     """
 
     def __init__(
-        self, client: Client, keys: Keys, *, limits: Limits | SharedLimits = _DEFAULT, dedup_s: int = 3600,
+        self, client: Client, keys: Keys, *, limits: Limits | SharedLimits = _DEFAULT, dedup_s: int = DEDUP_S,
         grace_s: float = GRACE_S, line: Line | None = None, clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.client, self.keys = client, keys

@@ -81,8 +81,8 @@ class Publisher:
 
         Args:
             body: any JSON value.
-            id: names the message; sending it again with the same id does nothing. None: a new UUID. Give one if the
-                call may be repeated after an Unavailable.
+            id: names the message; sending it again with the same id within an hour does nothing. None: a new UUID.
+                Give one if the call may be repeated after an Unavailable.
             volatile: keep it in no log: who is not connected never gets it.
 
         Raises:

@@ -14,6 +14,7 @@ import pytest
 from ringway.client_sdk import (
     AsyncClient,
     ClientClosed,
+    ClientError,
     ClosedByServer,
     ConnectFailed,
     FrameRefused,
@@ -24,6 +25,7 @@ from ringway.client_sdk import (
     SendBufferFull,
     State,
     Unavailable,
+    Unconfirmed,
 )
 from ringway.client_sdk import liveness as liveness_module
 from tests.harness.fake_node import FakeCluster
@@ -423,6 +425,28 @@ def test_what_waits_to_be_written_does_not_overtake_what_was_refused(cluster: Fa
             await verb(cluster.set, "n1", "unavailable", False)
             await alice.flush(20)
             assert bodies(got) == list(range(100))
+
+    run(work)
+
+
+def test_what_the_log_may_no_longer_know_is_not_sent_again_and_the_application_is_told(cluster: FakeCluster) -> None:
+    async def work() -> None:
+        errors: list[ClientError] = []
+        cluster.set("n1", "mute_ok", True)
+        cluster.set("n1", "dedup_s", 0.001)
+        async with connected(cluster, on_error=errors.append) as alice:
+            waiting, alone = alice.send("bob", 1), alice.send("bob", 2)
+            answer = asyncio.create_task(waiting.result())
+            await until(lambda: [frame["t"] for frame in cluster.heard].count("send") == 2)
+            await verb(cluster.drop_all, "n1")
+            with pytest.raises(Unconfirmed, match="it may have arrived"):
+                await answer
+            assert isinstance(alone.error, Unconfirmed)
+            assert [str(error) for error in errors] == [str(alone.error)], "the other one's sender knows it already"
+            await until(lambda: alice.state is State.OPEN)
+            cluster.set("n1", "mute_ok", False)
+            await alice.send("bob", 3)
+        assert [frame["body"] for frame in cluster.heard if frame["t"] == "send"] == [1, 2, 3]
 
     run(work)
 

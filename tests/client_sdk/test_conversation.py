@@ -21,8 +21,8 @@ INBOX = {"gen": "g", "seq": 0, "unread": 0, "recovered": True}
 class Note:
     """A receipt that remembers."""
 
-    def __init__(self, id: str = "m1") -> None:
-        self.id, self.answer = id, ""
+    def __init__(self, id: str = "m1", *, awaited: bool = False) -> None:
+        self.id, self.answer, self.awaited = id, "", awaited
         self.error: RingwayError | None = None
 
     def settle(self, result: Any) -> None:
@@ -35,7 +35,7 @@ class Note:
 def talk(*, opened: bool = True, **options: Any) -> Conversation[Note]:
     conversation: Conversation[Note] = Conversation("alice", outbox_limit=10, **options)
     if opened:
-        conversation.opened(INBOX)
+        conversation.opened(INBOX, now=0)
     return conversation
 
 
@@ -50,8 +50,8 @@ def said(texts: list[str]) -> list[str]:
 class Told(Note):
     """A receipt that adds its answer to those of the step."""
 
-    def __init__(self, name: str, answers: dict[str, str]) -> None:
-        super().__init__(name)
+    def __init__(self, name: str, answers: dict[str, str], *, awaited: bool = False) -> None:
+        super().__init__(name, awaited=awaited)
         self._answers = answers
 
     def settle(self, result: Any) -> None:
@@ -74,13 +74,23 @@ class Scene:
         """What came of it, in the words of the vectors."""
         self.answers.clear()
         says, tells, gives = getattr(self, f"do_{step['do']}")(step)
+        for text in says if "wrote" in step else ():
+            self.talk.outbox.wrote(text, step["wrote"])
         got = {"says": [json.loads(text) for text in says], "tells": [plain(each) for each in tells],
                "settles": {**self.answers}, "gives": gives}
         return {name: value for name, value in got.items() if value or name in step}
 
     def do_open(self, step: dict[str, Any]) -> Any:
-        texts, gap = self.talk.opened(step["inbox"])
-        return texts, [] if gap is None else [gap], None
+        texts, told = self.talk.opened(step["inbox"], now=step.get("now", 0), dedup_s=step.get("dedup_s", 3600))
+        return texts, told, None
+
+    def do_send(self, step: dict[str, Any]) -> Any:
+        receipt = Told(step["receipt"], self.answers, awaited=step.get("waits", False))
+        return self.talk.send("bob", 1, receipt, id=step["id"]), [], None
+
+    def do_again(self, step: dict[str, Any]) -> Any:
+        texts, told = self.talk.again(step["now"])
+        return texts, told, None
 
     def do_join(self, step: dict[str, Any]) -> Any:
         at = step.get("from")
@@ -159,19 +169,19 @@ def test_what_is_said_without_a_connection_is_said_on_the_next_one_joins_first()
     assert not conversation.send("bob", 1, Note("m1"), id="m1")
     assert not conversation.join("room", Note())
     assert not conversation.publish("room", 2, Note("m2"), id="m2")
-    texts, gap = conversation.opened(INBOX)
+    texts, told = conversation.opened(INBOX, now=0)
     assert said(texts) == ["join", "send", "publish"]
-    assert gap is None
+    assert not told
 
 
 def test_what_had_no_ok_is_said_again_with_the_same_id_after_each_loss() -> None:
     conversation, note = talk(), Note()
     first = conversation.send("bob", 1, note, id="m1")
     conversation.lost(1006)
-    assert conversation.opened(INBOX)[0] == first
+    assert conversation.opened(INBOX, now=0)[0] == first
     conversation.hear({"t": "ok", "id": "m1", "seq": 4})
     assert note.answer == "ok 4"
-    assert conversation.opened(INBOX)[0] == []
+    assert conversation.opened(INBOX, now=0)[0] == []
     conversation.hear({"t": "ok", "id": "m1", "seq": 4})  # the one of the old connection, after a move
 
 
@@ -180,7 +190,7 @@ def test_a_volatile_message_fails_when_its_connection_breaks_and_is_not_said_aga
     conversation.send("bob", 1, note, id="m1", volatile=True)
     conversation.lost(1006)
     assert isinstance(note.error, Unavailable)
-    assert conversation.opened(INBOX)[0] == []
+    assert conversation.opened(INBOX, now=0)[0] == []
 
 
 def test_a_volatile_message_without_a_connection_is_refused_at_once() -> None:
@@ -201,7 +211,7 @@ def test_the_largest_message_is_given_up_when_the_node_closes_over_the_size() ->
     conversation.send("bob", "x" * 1000, large, id="m2")
     conversation.lost(1009)
     assert isinstance(large.error, FrameRefused)
-    assert said(conversation.opened(INBOX)[0]) == ["send"]
+    assert said(conversation.opened(INBOX, now=0)[0]) == ["send"]
 
 
 @pytest.mark.parametrize("uid", ["", "x" * 257, "a\nb"])
@@ -216,7 +226,7 @@ def test_a_refused_message_ends_with_the_nodes_words() -> None:
     assert not conversation.hear({"t": "error", "id": "m1", "code": "forbidden", "message": "not you"})
     assert isinstance(note.error, FrameRefused)
     assert note.error.code == "forbidden"
-    assert conversation.opened(INBOX)[0] == []
+    assert conversation.opened(INBOX, now=0)[0] == []
 
 
 def test_an_unavailable_log_holds_everything_back_and_then_says_it_in_order() -> None:
@@ -226,7 +236,7 @@ def test_an_unavailable_log_holds_everything_back_and_then_says_it_in_order() ->
     assert isinstance(held, Held)
     assert not conversation.send("bob", 2, Note("m2"), id="m2")
     assert said(conversation.send("bob", 3, Note("m3"), id="m3", volatile=True)) == ["send"]
-    assert [json.loads(text)["id"] for text in conversation.again()] == ["m1", "m2"]
+    assert [json.loads(text)["id"] for text in conversation.again(0)[0]] == ["m1", "m2"]
     assert note.error is None
 
 
@@ -255,21 +265,21 @@ def test_volatile_messages_have_no_place_and_are_heard_as_they_come() -> None:
 def test_the_inbox_goes_on_where_it_was() -> None:
     conversation = talk(opened=False)
     assert conversation.url("ws://n1/ws?ticket=t") == "ws://n1/ws?ticket=t"
-    conversation.opened(INBOX)
+    conversation.opened(INBOX, now=0)
     conversation.hear(msg(1))
     assert conversation.url("ws://n1/ws?ticket=t") == "ws://n1/ws?ticket=t&inbox=g:1"
 
 
 def test_a_first_connection_that_brought_nothing_still_marks_the_place() -> None:
     conversation = talk(opened=False)
-    conversation.opened({"gen": "g", "seq": 9, "unread": 4, "recovered": True})
+    conversation.opened({"gen": "g", "seq": 9, "unread": 4, "recovered": True}, now=0)
     assert conversation.url("ws://n1/ws") == "ws://n1/ws?inbox=g:5"
 
 
 def test_a_lost_stretch_of_the_inbox_is_reported_and_what_follows_is_heard() -> None:
     conversation = talk(saved={"u:alice": "g:3"}, opened=False)
-    _, gap = conversation.opened({"gen": "h", "seq": 7, "unread": 2, "recovered": False, "oldest": 6})
-    assert gap == Gap("u:alice", Position("g", 3), "h", 6)
+    _, told = conversation.opened({"gen": "h", "seq": 7, "unread": 2, "recovered": False, "oldest": 6}, now=0)
+    assert told == [Gap("u:alice", Position("g", 3), "h", 6)]
     assert isinstance(conversation.hear(msg(6, gen="h"))[0], Message)
 
 
@@ -298,7 +308,7 @@ def test_groups_are_joined_again_from_their_places() -> None:
     assert note.answer == f"ok {Joined('room', 'g', 5, 0, True, None)}"
     conversation.hear(msg(6, "g:room"))
     conversation.lost(1006)
-    (text,) = conversation.opened(INBOX)[0]
+    (text,) = conversation.opened(INBOX, now=0)[0]
     assert json.loads(text) == {"t": "join", "group": "room", "from": {"gen": "g", "seq": 6}}
 
 
@@ -314,15 +324,15 @@ def test_a_group_that_was_left_is_not_heard_nor_joined_again() -> None:
     conversation.join("room", Note())
     conversation.leave("room")
     assert not conversation.hear(msg(1, "g:room"))
-    assert said(conversation.opened(INBOX)[0]) == ["leave"]  # until the node has answered it
+    assert said(conversation.opened(INBOX, now=0)[0]) == ["leave"]  # until the node has answered it
     conversation.hear({"t": "left", "group": "room"})
-    assert said(conversation.opened(INBOX)[0]) == []
+    assert said(conversation.opened(INBOX, now=0)[0]) == []
 
 
 def test_a_group_that_the_node_joined_by_itself_is_kept() -> None:
     conversation = talk()
     conversation.hear({"t": "joined", "group": "old", "gen": "g", "seq": 5, "unread": 2, "recovered": True})
-    assert said(conversation.opened(INBOX)[0]) == ["join"]
+    assert said(conversation.opened(INBOX, now=0)[0]) == ["join"]
 
 
 def test_a_refused_join_ends_its_receipt_and_is_not_tried_again() -> None:
@@ -331,7 +341,7 @@ def test_a_refused_join_ends_its_receipt_and_is_not_tried_again() -> None:
     frame = {"t": "error", "code": "forbidden", "message": "not you", "group": "secret"}
     assert not conversation.hear(frame)
     assert isinstance(note.error, FrameRefused)
-    assert said(conversation.opened(INBOX)[0]) == []
+    assert said(conversation.opened(INBOX, now=0)[0]) == []
 
 
 def test_an_error_that_belongs_to_nobody_reaches_the_application() -> None:
@@ -348,7 +358,7 @@ def test_acks_go_out_once_and_again_on_the_next_connection() -> None:
     conversation.positions.finish("u:alice", "g", 2)
     assert said(conversation.acks()) == ["ack"]
     assert not conversation.acks()
-    assert said(conversation.opened(INBOX)[0]) == ["ack"]
+    assert said(conversation.opened(INBOX, now=0)[0]) == ["ack"]
 
 
 def test_the_end_tells_everybody_who_waits() -> None:

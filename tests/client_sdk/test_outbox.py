@@ -51,6 +51,15 @@ def test_volatile_messages_end_with_the_connection_and_are_never_written_again()
     assert not outbox.durable("v1")
 
 
+def test_only_what_went_out_has_an_age_and_it_counts_from_the_first_time() -> None:
+    outbox = filled("a", "b", "c", "v")
+    for id, now in (("a", 10.0), ("b", 20.0), ("v", 10.0), ("a", 30.0), ("gone", 10.0)):
+        outbox.wrote(f"text {id}", now)
+    assert not outbox.drop_written_before(10)
+    assert [entry.id for entry in outbox.drop_written_before(20)] == ["a"]
+    assert [entry.id for entry in outbox.entries()] == ["b", "c", "v"]
+
+
 def test_clear_gives_everybody_who_waits() -> None:
     outbox = filled("a", "v1")
     assert [entry.receipt for entry in outbox.clear()] == ["receipt a", "receipt v1"]

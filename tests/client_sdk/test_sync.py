@@ -18,6 +18,7 @@ import pytest
 from ringway.client_sdk import (
     Client,
     ClientClosed,
+    ClientError,
     ClosedByServer,
     ConnectFailed,
     FrameRefused,
@@ -27,6 +28,7 @@ from ringway.client_sdk import (
     SendBufferFull,
     State,
     Unavailable,
+    Unconfirmed,
 )
 from ringway.client_sdk import liveness as liveness_module
 from tests.harness.fake_node import FakeCluster
@@ -234,6 +236,23 @@ def test_refused_full_and_volatile_sends_raise(cluster: FakeCluster) -> None:
         cluster.drop_all("n1")
         with pytest.raises(Unavailable):
             volatile.result(5)
+
+
+def test_what_the_log_may_no_longer_know_is_not_sent_again_and_the_application_is_told(cluster: FakeCluster) -> None:
+    errors: list[ClientError] = []
+    cluster.set("n1", "mute_ok", True)
+    cluster.set("n1", "dedup_s", 0.001)
+    with Client(cluster.urls, "alice", on_error=errors.append) as alice:
+        receipt = alice.send("bob", 1)
+        wait_until(lambda: [frame["t"] for frame in cluster.heard] == ["send"])
+        cluster.drop_all("n1")
+        wait_until(lambda: errors)
+        assert errors == [receipt.error]
+        with pytest.raises(Unconfirmed, match="it may have arrived"):
+            receipt.result(5)
+        cluster.set("n1", "mute_ok", False)
+        alice.send("bob", 2).result(5)
+    assert [frame["body"] for frame in cluster.heard if frame["t"] == "send"] == [1, 2]
 
 
 def test_reading_pauses_when_the_application_does_not_keep_up_and_nothing_is_lost(cluster: FakeCluster) -> None:

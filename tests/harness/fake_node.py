@@ -25,7 +25,7 @@ from websockets.http11 import Request, Response
 from websockets.typing import Subprotocol
 
 from ringway.core.close_codes import reason_text
-from ringway.core.frames import SUBPROTOCOL
+from ringway.core.frames import DEDUP_S, SUBPROTOCOL
 from ringway.core.pacing import TokenBucket
 
 GEN = 7
@@ -100,6 +100,7 @@ class FakeNode:
         self.thawed = asyncio.Event()
         self.thawed.set()
         self.ping_s = 25.0
+        self.dedup_s = float(DEDUP_S)
         self.unavailable = False
         self.mute_ok = False
         self.rate: float | None = None  # messages a second of one session; over it, 4102
@@ -176,7 +177,7 @@ class FakeNode:
         await session.send(
             t="welcome", sid=f"s{len(self.cluster.handshakes)}", uid=session.uid, node=self.name, gen=GEN,
             epoch=self.cluster.epoch, resume=self.cluster.ticket(session.uid, self.name), ping_s=self.ping_s,
-            inbox=answer, **({"rate": self.rate} if self.rate else {}),
+            dedup_s=self.dedup_s, inbox=answer, **({"rate": self.rate} if self.rate else {}),
         )
         for frame in frames:
             await session.send(t="msg", **frame)
@@ -414,7 +415,7 @@ class FakeCluster:
         self.lookups[lookup].answers.append((status, headers, body))
 
     def set(self, node: str, name: str, value: Any) -> None:
-        """ping_s, unavailable, mute_ok of a node."""
+        """ping_s, dedup_s, unavailable, mute_ok, rate of a node."""
         setattr(self.nodes[node], name, value)
 
     def lose_log(self, ch: str, gen: str, base: int = 0) -> None:

@@ -202,6 +202,24 @@ test("what was kept goes out at the rate that the node allows", async () => {
   assert.deepEqual((await cluster.seen()).closes, []);
 });
 
+test("what the log may no longer know is not sent again, and the application is told", async () => {
+  const errors = [];
+  await cluster.call("set", "n1", "mute_ok", true);
+  await cluster.call("set", "n1", "dedup_s", 0.001);
+  const alice = await connected("alice", { onError: (error) => errors.push(error) });
+  const [waiting, alone] = [alice.send("bob", 1), alice.send("bob", 2)];
+  const refused = assert.rejects(waiting.result(), { name: "Unconfirmed", id: waiting.id });
+  const sent = async () => (await cluster.seen()).heard.filter((frame) => frame.t === "send").map((frame) => frame.body);
+  await until(async () => (await sent()).length === 2);
+  await cluster.call("drop_all", "n1");
+  await refused;
+  await assert.rejects(alone.result(), ringway.Unconfirmed);
+  assert.deepEqual(errors.map((error) => error.id), [alone.id]);
+  await cluster.call("set", "n1", "mute_ok", false);
+  await alice.send("bob", 3);
+  assert.deepEqual(await sent(), [1, 2, 3]);
+});
+
 test("the outbox is bounded, and what has no ok at the end fails", async () => {
   await cluster.call("set", "n1", "mute_ok", true);
   const alice = await connected("alice", { outboxLimit: 2 });

@@ -47,10 +47,9 @@ for (const scenario of vector("positions")) {
 
 // One step of a scenario: [what it says, what it tells, what it gives].
 const CONVERSE = {
-  open: (talk, { inbox }) => {
-    const [texts, gap] = talk.opened(inbox);
-    return [texts, gap ? [{ gap }] : []];
-  },
+  open: (talk, { inbox, now = 0, dedup_s: dedupS = 3600 }) => talk.opened(inbox, now, dedupS),
+  send: (talk, _step, receipt) => [talk.send("bob", 1, receipt)],
+  again: (talk, { now }) => talk.again(now),
   join: (talk, { group, from = null }, receipt) => [talk.join(group, receipt, from)],
   leave: (talk, { group }) => [talk.leave(group)],
   hear: (talk, { frame }) => [[], talk.hear(frame)],
@@ -77,12 +76,14 @@ for (const scenario of vector("conversation")) {
         assert.ok(!(step.receipt in settles));
         settles[step.receipt] = word;
       };
-      const receipt = { id: step.receipt, settle: () => answer("ok"), fail: (error) => answer(error.constructor.name) };
+      const { receipt: id, waits: awaited = false } = step;
+      const receipt = { id, awaited, settle: () => answer("ok"), fail: (error) => answer(error.constructor.name) };
       if (step.throws) {
         assert.throws(() => CONVERSE[step.do](talk, step, receipt), { field: step.throws });
         continue;
       }
       const [says = [], tells = [], gives = null] = CONVERSE[step.do](talk, step, receipt);
+      if ("wrote" in step) says.forEach((text) => talk.outbox.wrote(text, step.wrote));
       const got = { says: says.map((text) => JSON.parse(text)), tells: tells.map(plain), settles, gives };
       const { says: s = [], tells: t = [], settles: a = {}, gives: g = null } = step;
       assert.deepEqual(got, { says: s, tells: t, settles: a, gives: g }, `step ${number}: ${step.do}`);
@@ -130,12 +131,12 @@ test("conversation: says again what had no ok, joins first, and holds back while
   const kinds = (texts) => texts.map((text) => JSON.parse(text).t);
   assert.deepEqual(talk.send("bob", 1, receipt("m1")), []);
   talk.join("room", receipt("room"));
-  assert.deepEqual(kinds(talk.opened(inbox)[0]), ["join", "send"]);
+  assert.deepEqual(kinds(talk.opened(inbox, 0)[0]), ["join", "send"]);
   assert.ok(talk.hear({ t: "error", id: "m1", code: "unavailable", message: "" })[0].held);
   assert.deepEqual(talk.publish("room", 2, receipt("m2")), []);
-  assert.deepEqual(kinds(talk.again()), ["send", "publish"]);
+  assert.deepEqual(kinds(talk.again(0)[0]), ["send", "publish"]);
   talk.lost(1006);
-  assert.deepEqual(kinds(talk.opened(inbox)[0]), ["join", "send", "publish"]);
+  assert.deepEqual(kinds(talk.opened(inbox, 0)[0]), ["join", "send", "publish"]);
   talk.hear({ t: "msg", ch: "u:alice", id: "x", from: "bob", body: 1, ts: 1, gen: "g", seq: 1 });
   assert.equal(talk.url("ws://n1/ws?ticket=t"), "ws://n1/ws?ticket=t&inbox=g:1");
   assert.deepEqual(talk.hear({ t: "msg", ch: "u:alice", id: "y", from: "bob", body: 1, ts: 1, gen: "g", seq: 3 }), [{ behind: "u:alice" }]);

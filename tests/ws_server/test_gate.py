@@ -21,6 +21,7 @@ def test_a_ticket_opens_a_session(nodes: Nodes) -> None:
     assert (welcome["uid"], welcome["node"]) == ("gate-alice", nodes.owner("gate-alice"))
     assert (welcome["gen"], welcome["epoch"]) == (nodes.document.gen, nodes.document.epoch)
     assert welcome["ping_s"] == 25
+    assert welcome["dedup_s"] == 3600, "what the log keeps an id for: clients send nothing again after it"
     assert (welcome["inbox"]["seq"], welcome["inbox"]["unread"], welcome["inbox"]["recovered"]) == (0, 0, True)
 
 
