@@ -16,7 +16,7 @@ from ringway.core.close_codes import CloseCode
 from ringway.core.errors import ClientError, ConnectFailed
 
 from .aio_connection import Connection
-from .base import ACK_EVERY_S, CLOSE_TIMEOUT_S, BaseClient, Resync, log
+from .base import ACK_EVERY_S, CLOSE_TIMEOUT_S, NONSENSE, BaseClient, Resync, log
 from .conversation import PING, Behind, Held, Message
 from .events import BROKEN, Close, Connect, Event, Lost, Resolve, Start, Timer, Wait, Welcome
 from .machine import State
@@ -218,7 +218,7 @@ class AsyncClient(BaseClient[AsyncReceipt]):
             code, reason = (error.rcvd.code, error.rcvd.reason) if error.rcvd else (BROKEN, str(error))
         except Resync as error:
             code, reason = CloseCode.GAP, f"a message of {error} is missing"
-        except (OSError, TimeoutError, WebSocketException, ValueError, KeyError) as error:
+        except (OSError, TimeoutError, WebSocketException, *NONSENSE) as error:
             reason = f"{type(error).__name__}: {error}"
         finally:
             del self._connections[connection.stamp]

@@ -38,6 +38,7 @@ ACK_EVERY_S = 0.5  # finished messages are acknowledged together, one place a ch
 CLOSE_TIMEOUT_S = 2.0  # for the node to answer a close
 OUTBOX_LIMIT = 1000
 INBOX_LIMIT = 10_000
+NONSENSE = (ValueError, KeyError, TypeError, AttributeError)  # what reading a frame raises that is none
 
 R = TypeVar("R", bound=_Answer)
 
@@ -239,7 +240,7 @@ class BaseClient(Generic[R]):
                 if any(isinstance(each, Held) for each in happened):
                     self._hold()
                 return happened
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+        except NONSENSE as error:
             return (FrameRefused("bad_frame", f"the node sent {text[:80]!r}: {error!r}"),)
 
     def _report(self, happening: Happening) -> None:

@@ -50,10 +50,10 @@ def read_answer(stamp: int, answer: httpx.Response) -> Routed | LookupFailed:
             return Routed(stamp, body["url"], body["node"], int(body["gen"]), int(body["epoch"]),
                           int(body.get("connect_after_ms") or 0))
         code, message = str(body.get("error", "")), str(body.get("message", ""))
-    except (orjson.JSONDecodeError, AttributeError, KeyError, TypeError, ValueError) as error:
-        if answer.status_code == 200:  # not a lookup, or a proxy's page: the next lookup may do better
-            return LookupFailed(stamp, 502, 0.0, "bad_answer", f"not a route: {error!r}")
+    except (orjson.JSONDecodeError, AttributeError, KeyError, TypeError, ValueError):
         code, message = "", answer.text[:200]
+    if answer.status_code < 400:  # not a lookup, or a proxy's page: the next lookup may do better
+        return LookupFailed(stamp, 502, 0.0, "bad_answer", f"not a route: {answer.status_code} {answer.text[:200]}")
     return LookupFailed(stamp, answer.status_code, _retry_after(answer), code, message)
 
 

@@ -18,7 +18,7 @@ from websockets.sync.client import ClientConnection
 from ringway.core.close_codes import CloseCode
 from ringway.core.errors import ClientError, ConnectFailed
 
-from .base import ACK_EVERY_S, CLOSE_TIMEOUT_S, BaseClient, Resync, log
+from .base import ACK_EVERY_S, CLOSE_TIMEOUT_S, NONSENSE, BaseClient, Resync, log
 from .conversation import PING, Behind, Held, Message
 from .events import BROKEN, Close, Connect, Event, Lost, Resolve, Start, Timer, Wait, Welcome
 from .machine import State
@@ -249,7 +249,7 @@ class Client(BaseClient[Receipt]):
             with connection.open(self._ssl) as ws:
                 try:
                     self._welcome(connection, ws)
-                except (TimeoutError, ValueError, KeyError):
+                except (TimeoutError, *NONSENSE):
                     connection.abort()  # a close would wait for the answer of a peer that gives none
                     raise
                 for text in ws:
@@ -260,7 +260,7 @@ class Client(BaseClient[Receipt]):
             code, reason = (error.rcvd.code, error.rcvd.reason) if error.rcvd else (BROKEN, str(error))
         except Resync as error:
             code, reason = CloseCode.GAP, f"a message of {error} is missing"
-        except (OSError, WebSocketException, ValueError, KeyError) as error:
+        except (OSError, WebSocketException, *NONSENSE) as error:
             reason = f"{type(error).__name__}: {error}"
         with self._guard:
             if connection is self._live:

@@ -82,6 +82,8 @@ export interface Options {
 export declare class Receipt<T> implements PromiseLike<T> {
   readonly id: string;
   readonly done: boolean;
+  /** Why it failed; null while there is no answer, and after an ok. */
+  readonly error: RingwayError | null;
   /** Whether somebody waits for the result now. */
   readonly awaited: boolean;
   /** Rejects with FrameRefused, Unavailable (volatile), Unconfirmed (it may not be sent again), ClientClosed,

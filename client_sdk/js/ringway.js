@@ -898,6 +898,11 @@ export class Receipt {
     this.#wake?.();
   }
 
+  /** Why it failed; null while there is no answer, and after an ok. */
+  get error() {
+    return this.#error;
+  }
+
   /** Whether somebody waits for the result now. */
   get awaited() {
     return this.#waiters > 0;
@@ -923,6 +928,9 @@ export class Receipt {
     return this.result().then(onResult, onError);
   }
 }
+
+const isRoute = (body) => ["url", "node"].every((name) => typeof body?.[name] === "string")
+  && ["gen", "epoch"].every((name) => Number.isInteger(body[name]));
 
 async function within(promise, timeoutS, makeError) {
   if (timeoutS === null || timeoutS === Infinity) return promise;
@@ -1166,11 +1174,11 @@ export class Client {
     const headers = bearer ? { Authorization: `Bearer ${bearer}` } : {};
     const answer = await fetch(`${lookup.replace(/\/+$/, "")}/route?${query}`, { headers, signal, cache: "no-store" });
     const body = await answer.json().catch(() => null);
-    if (answer.ok && body?.url) {
+    if (answer.status === 200 && isRoute(body)) {
       const { url, node, gen, epoch: at, connect_after_ms: after = 0 } = body;
       return { on: "routed", stamp, url, node, gen, epoch: at, connect_after_ms: after };
     }
-    const status = answer.ok ? 502 : answer.status; // not a lookup, or a proxy's page: the next lookup may do better
+    const status = answer.status < 400 ? 502 : answer.status; // not a lookup, or a proxy's page: the next lookup may do better
     const retryAfter = Number(answer.headers.get("Retry-After")) || 0;
     const { error: code = "bad_answer", message = "not a route" } = body ?? {};
     return { on: "lookup_failed", stamp, status, retry_after: retryAfter, code, message };
@@ -1244,6 +1252,10 @@ export class Client {
     } catch (error) {
       if (error instanceof IllegalEvent) throw error;
       const what = `the node sent ${String(text).slice(0, 80)}: ${error}`;
+      if (!connection.welcomed) {
+        this.#giveUp(connection, what);
+        return;
+      }
       happenings = [{ error: new FrameRefused("bad_frame", what) }];
     }
     for (const happening of happenings) {
@@ -1264,13 +1276,14 @@ export class Client {
   }
 
   #welcome(connection, frame) {
+    const { node, gen, epoch, resume = "" } = frame;
+    if (![node, gen, epoch].every((field) => field !== undefined)) throw new TypeError("a field of welcome is missing");
     clearTimeout(connection.late);
     connection.welcomed = true;
     connection.inbox = frame.inbox ?? {};
     connection.liveness = new Liveness(frame.ping_s, steadyNow());
     connection.pace = new Pace(frame.rate);
     connection.dedupS = frame.dedup_s || DEDUP_S;
-    const { node, gen, epoch, resume = "" } = frame;
     this.#feed({ on: "welcome", stamp: connection.stamp, node, gen, epoch, resume });
   }
 

@@ -313,9 +313,10 @@ def test_retry_after_is_honoured(cluster: FakeCluster) -> None:
     run(work)
 
 
-def test_an_answer_that_is_no_route_is_tried_again(cluster: FakeCluster) -> None:
+@pytest.mark.parametrize("status", [200, 202, 302])
+def test_an_answer_that_is_no_route_is_tried_again(cluster: FakeCluster, status: int) -> None:
     async def work() -> None:
-        cluster.answer(0, 200, {}, {"hello": "I am a proxy"})
+        cluster.answer(0, status, {"Location": "http://127.0.0.1:1/login"}, {"hello": "I am a proxy"})
         async with connected(cluster) as alice:
             assert alice.state is State.OPEN
 
@@ -352,6 +353,17 @@ def test_a_node_that_opens_and_says_nothing_is_left_for_another(cluster: FakeClu
     async def work() -> None:
         cluster.greet("n1", "silent")
         async with connected(cluster, open_timeout_s=0.3) as alice:
+            assert alice.state is State.OPEN
+            assert cluster.routes[-1]["avoid"] == "n1"
+
+    run(work)
+
+
+@pytest.mark.parametrize("text", ["hello", "[]", "null", '{"t": "welcome"}'])
+def test_a_node_that_does_not_speak_the_protocol_is_left_for_another(cluster: FakeCluster, text: str) -> None:
+    async def work() -> None:
+        cluster.greet("n1", "say", text)
+        async with connected(cluster) as alice:
             assert alice.state is State.OPEN
             assert cluster.routes[-1]["avoid"] == "n1"
 

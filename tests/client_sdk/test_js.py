@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 import tomllib
@@ -66,6 +67,21 @@ def test_every_export_of_the_module_that_is_for_users_has_a_type(node: str) -> N
     types = (SHIPPED / "ringway.d.ts").read_text()
     missing = [name for name in exported - inner if f" {name}" not in types]
     assert not missing
+
+
+@pytest.mark.parametrize("name", ["Client", "Receipt"])
+def test_the_types_name_just_the_public_members_of_a_class(node: str, name: str) -> None:
+    program = f"""
+        const {{ {name} }} = await import(process.argv[1]);
+        const made = new {name}("http://lookup", "alice", {{ WebSocket: Object }});
+        const names = [...Object.keys(made), ...Reflect.ownKeys({name}.prototype)];
+        console.log(JSON.stringify(names.map((name) => typeof name === "symbol" ? `[${{name.description}}]` : name)));
+    """
+    members = set(json.loads(run(node, "--input-type=module", "-e", program, str(SHIPPED / "ringway.js"))))
+    block = (SHIPPED / "ringway.d.ts").read_text().split(f"export declare class {name}", 1)[1].split("\n}", 1)[0]
+    typed = set(re.findall(r"^  (?:readonly )?(\w+|\[Symbol\.\w+\])[(:<]", block, re.MULTILINE))
+    inner = {"constructor", "settle", "fail"}
+    assert typed - inner == members - inner
 
 
 def test_what_ships_needs_no_package() -> None:

@@ -201,6 +201,13 @@ def test_a_token_callable_that_fails_is_tried_again(cluster: FakeCluster) -> Non
         assert [route["authorization"] for route in cluster.routes] == ["Bearer good"]
 
 
+@pytest.mark.parametrize("text", ["hello", "[]", "null", '{"t": "welcome"}'])
+def test_a_node_that_does_not_speak_the_protocol_is_left_for_another(cluster: FakeCluster, text: str) -> None:
+    cluster.greet("n1", "say", text)
+    with Client(cluster.urls, "alice"):
+        assert cluster.routes[-1]["avoid"] == "n1"
+
+
 def test_nothing_is_lost_while_the_log_is_away(cluster: FakeCluster) -> None:
     with Client(cluster.urls, "alice") as alice, Client(cluster.urls, "bob") as bob:
         cluster.set("n1", "unavailable", True)

@@ -162,10 +162,13 @@ class FakeNode:
     async def _greet(self, ws: ServerConnection, greeting: tuple[Any, ...]) -> None:
         """("close", code, w?), ("drop",) or ("silent",) for a node that opens the socket and says nothing.
 
-        ("late", seconds) is a welcome after that time.
+        ("say", text) says that and no more; ("late", seconds) is a welcome after that time.
         """
         if greeting[0] == "close":
             await ws.close(greeting[1], reason_text(*greeting[2:3]))
+        elif greeting[0] == "say":
+            await ws.send(greeting[1])
+            await ws.wait_closed()
         elif greeting[0] == "drop":
             ws.transport.abort()
         else:

@@ -214,7 +214,7 @@ test("what the log may no longer know is not sent again, and the application is 
   await cluster.call("drop_all", "n1");
   await refused;
   await assert.rejects(alone.result(), ringway.Unconfirmed);
-  assert.deepEqual(errors.map((error) => error.id), [alone.id]);
+  assert.deepEqual(errors, [alone.error]);
   await cluster.call("set", "n1", "mute_ok", false);
   await alice.send("bob", 3);
   assert.deepEqual(await sent(), [1, 2, 3]);
@@ -236,6 +236,25 @@ test("a silent node is left for another", async () => {
   assert.equal(alice.state, "open");
   assert.equal((await cluster.seen()).routes.at(-1).avoid, "n1");
 });
+
+for (const text of ["hello", "[]", "null", '{"t": "welcome"}']) {
+  test(`a node that says ${text} is left for another`, async () => {
+    await cluster.call("greet", "n1", "say", text);
+    const errors = [];
+    await connected("alice", { onError: (error) => errors.push(error) });
+    assert.equal((await cluster.seen()).routes.at(-1).avoid, "n1");
+    assert.deepEqual(errors, []);
+  });
+}
+
+for (const [status, body] of [[200, { hello: "I am a proxy" }], [200, { url: "ws://127.0.0.1:1" }], [202, {}], [302, {}]]) {
+  test(`${status} ${JSON.stringify(body)} is no route and tried again`, async () => {
+    await cluster.call("answer", 0, status, { Location: "http://127.0.0.1:1/login" }, body);
+    await connected("alice");
+    const { routes, handshakes } = await cluster.seen();
+    assert.deepEqual([routes.length, routes.at(-1).avoid, handshakes.length], [2, undefined, 1]);
+  });
+}
 
 test("gaps are reported before what follows, and an async callback has one message at a time", async () => {
   for (let number = 0; number < 9; number++) await cluster.call("push", "u:alice", number);
