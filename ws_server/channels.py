@@ -202,6 +202,10 @@ class Channel:
         catch_up = self.catching(sink)
         return catch_up.at if catch_up else None
 
+    def place(self, sink: Sink) -> Position | None:
+        """Up to where the session has been served; None: not known yet."""
+        return self.position if sink in self.live else self.reached(sink)
+
     def is_being_placed(self, sink: Sink) -> bool:
         """Whether the session has joined and its place in the log is not known yet."""
         catch_up = self.catching(sink)

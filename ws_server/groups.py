@@ -6,6 +6,7 @@ The subscription stands before the log is read: what is published in between is 
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 
 from ringway.core import frames
@@ -13,7 +14,7 @@ from ringway.core.frames import Position
 from ringway.store.keys import Keys, group_log
 from ringway.store.memberships import Memberships
 
-from .channels import Channel
+from .channels import CatchUp, Channel
 from .delivery import Delivery
 from .hooks import WAITING
 from .lanes import Lane
@@ -22,6 +23,8 @@ from .redis_link import AWAY, RedisLink
 from .sessions import Session
 from .subscriber import Subscriber
 from .wire import encode_text
+
+log = logging.getLogger(__name__)
 
 MAX_GROUPS = 1000  # of one session
 
@@ -57,14 +60,29 @@ class Groups:
         return list(self._channels.values())
 
     def enter(self, session: Session, group: str, after: Position | Unread | Head | None) -> None:
-        """Join: `joined`, the history after the position, then live. A group it is in already starts over from there.
+        """Join: `joined`, the history after the position, then live. An ended session is left alone.
 
         Args:
-            after: None: a member for good from the read cursor, anybody else from now on.
+            after: a group it is in already starts over from there. None: that goes on where it is; otherwise a member
+                for good begins at the read cursor, anybody else with what comes from now on.
 
         Raises:
             TooManyGroups
         """
+        if session.conn.closed:
+            return
+        if after is None and session.groups and group in session.groups:
+            self._say_where(session, group, session.groups[group])
+            return
+        channel = self._listening(session, group)
+        catch_up = channel.join(session)
+        if after is None:
+            self._once_known(session, lambda belongs: self._decide(session, group, channel, catch_up, belongs))
+        else:
+            self._begin(session, group, channel, after)
+
+    def _listening(self, session: Session, group: str) -> Channel:
+        """The group's channel, which the session is one of now."""
         if session.groups is None:
             session.groups = {}
         if group not in session.groups and len(session.groups) >= MAX_GROUPS:
@@ -73,11 +91,34 @@ class Groups:
         if channel is None:
             channel = self._channels[group] = Channel(group_log(group))
         session.groups[group] = channel
-        channel.join(session)
-        self._subscriber.subscribe(self._keys.group_channel(group), self._reading(session, group, channel, after))
+        return channel
+
+    def _say_where(self, session: Session, group: str, channel: Channel) -> None:
+        """Answer a join of a group it is in; while that has no place yet, the answer to the first one is to come."""
+        at = channel.place(session)
+        if at is not None:
+            frame = frames.joined(group=group, gen=at.gen, seq=at.seq, unread=0, recovered=True)
+            session.send_frame(encode_text(frame))
+
+    def _once_known(self, session: Session, work: Callable[[set[str]], object]) -> None:
+        """Do work when it is known to which groups the user belongs for good; after that they decide nothing."""
+        if session.early is None:
+            work(set())
+        else:
+            session.early.append(work)
+
+    def _decide(self, session: Session, group: str, channel: Channel, catch_up: CatchUp, belongs: set[str]) -> None:
+        if channel.catching(session) is catch_up:  # it has not left, nor named a position, meanwhile
+            self._begin(session, group, channel, Unread(session.uid) if group in belongs else Head())
+
+    def _begin(self, session: Session, group: str, channel: Channel, after: Position | Unread | Head) -> None:
+        ready = self._reading(session, group, channel, after)
+        self._subscriber.subscribe(self._keys.group_channel(group), ready)
 
     def leave(self, session: Session, group: str) -> None:
         """Leave; a group it is not in is no error."""
+        if session.early is not None:
+            session.early.append(lambda belongs: belongs.discard(group))
         channel = session.groups.pop(group, None) if session.groups else None
         if channel is None:
             return
@@ -120,11 +161,18 @@ class Groups:
 
     def bring_back(self, session: Session, groups: Sequence[str]) -> None:
         """Have the session join these groups, to which its user belongs for good, from the read cursor."""
+        belongs, early, session.early = set(groups), session.early or (), None
+        for work in early:
+            work(belongs)
         for group in groups:
-            if len(session.groups or ()) >= MAX_GROUPS:  # some it has joined by itself meanwhile
-                return
-            if not session.conn.closed and group not in (session.groups or ()):
-                self.enter(session, group, Unread(session.uid))
+            if group in belongs and group not in (session.groups or ()):
+                self._bring(session, group, Unread(session.uid))
+
+    def _bring(self, session: Session, group: str, after: Unread | Head) -> None:
+        try:
+            self.enter(session, group, after)
+        except TooManyGroups:
+            log.warning("%r is in %d groups: not brought into %r", session, MAX_GROUPS, group)
 
     def come_back(self, session: Session) -> None:
         """`bring_back` when it is not known yet which groups those are."""
@@ -132,12 +180,11 @@ class Groups:
             self._parked.append(session)
 
     def _reading(
-        self, session: Session, group: str, channel: Channel, after: Position | Unread | Head | None
+        self, session: Session, group: str, channel: Channel, after: Position | Unread | Head
     ) -> Callable[[], None]:
         def read() -> None:
             if session.groups and session.groups.get(group) is channel and channel.reached(session) is None:
-                start = Head() if after is None else after
-                self._reader.catch_up(session, channel, start, self._joined(session, group))
+                self._reader.catch_up(session, channel, after, self._joined(session, group))
 
         return read
 

@@ -28,9 +28,12 @@ class Session:
     """One WebSocket of a user. `data` belongs to the application.
 
     `sid` is public and names the session in logs; `roles` come from the ticket; `groups` is None until it joins one.
+    `early` waits, before it is welcomed, for the groups to which the user belongs for good; None once they are known.
     """
 
-    __slots__ = ("bad_frames", "bucket", "conn", "data", "going", "groups", "mailbox", "moving", "roles", "sid", "user")
+    __slots__ = (
+        "bad_frames", "bucket", "conn", "data", "early", "going", "groups", "mailbox", "moving", "roles", "sid", "user",
+    )  # fmt: skip
 
     def __init__(self, conn: Connection, user: User, sid: str, roles: tuple[str, ...]) -> None:
         self.conn = conn
@@ -38,6 +41,7 @@ class Session:
         self.sid = sid
         self.roles = roles
         self.groups: dict[str, Channel] | None = None
+        self.early: list[Callable[[set[str]], object]] | None = []
         self.mailbox: Any = None
         self.bucket: Any = None
         self.data: Any = None

@@ -94,3 +94,14 @@ def inline(node: Node) -> None:
             raise RuntimeError("as asked")
         session.send(message.body, id=message.id)
         return True
+
+
+def doorman(node: Node) -> None:
+    """Has guests join the lobby before it has made up its mind about them."""
+
+    @node.on_connect
+    def connected(session: Session) -> bool:
+        if session.uid.startswith("guest"):
+            node.join(session, "lobby")
+            gevent.sleep(0.1)
+        return not session.uid.endswith("banned")
