@@ -176,9 +176,13 @@ class Node:
         return self._sessions.count
 
     def join(self, session: Session, group: str) -> None:
-        """Have a session take part in a group, from now on, without asking `authorize`."""
-        self._groups.enter(session, validate_group(group), None)
+        """Have a session take part in a group, from now on, without asking `authorize`.
+
+        In a connect handler: from the welcome on, if the user is let in. Raises InvalidUid for a bad group name,
+        TooManyGroups.
+        """
+        self._groups.take_in(session, validate_group(group))
 
     def leave(self, session: Session, group: str) -> None:
-        """End that; a group it is not in is no error."""
-        self._groups.leave(session, group)
+        """End that, and tell the client, which does not join again by itself. A group it is not in is no error."""
+        self._groups.put_out(session, group)

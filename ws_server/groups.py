@@ -109,7 +109,7 @@ class Groups:
 
     def _decide(self, session: Session, group: str, channel: Channel, catch_up: CatchUp, belongs: set[str]) -> None:
         if channel.catching(session) is catch_up:  # it has not left, nor named a position, meanwhile
-            self._begin(session, group, channel, Unread(session.uid) if group in belongs else Head())
+            self._begin(session, group, channel, _start(session, group, belongs))
 
     def _begin(self, session: Session, group: str, channel: Channel, after: Position | Unread | Head) -> None:
         ready = self._reading(session, group, channel, after)
@@ -127,6 +127,23 @@ class Groups:
             del self._channels[group]
             self._subscriber.unsubscribe(self._keys.group_channel(group))
         self._go_on(session, group)
+
+    def take_in(self, session: Session, group: str) -> None:
+        """The application has the session join: when it has been welcomed, if it ever is. Raises TooManyGroups."""
+        if session.early is None:
+            self.enter(session, group, None)
+        else:
+            session.early.append(lambda belongs: self._bring(session, group, _start(session, group, belongs)))
+
+    def put_out(self, session: Session, group: str) -> None:
+        """The application ends that; the client is told. A group it is not in is no error."""
+        self._once_known(session, lambda belongs: self._put_out(session, group, belongs))
+
+    def _put_out(self, session: Session, group: str, belongs: set[str]) -> None:
+        belongs.discard(group)
+        if session.groups and group in session.groups:
+            self.leave(session, group)
+            session.send_frame(encode_text(frames.left(group=group)))
 
     def after_joining(self, session: Session, group: str, work: Callable[[], object]) -> None:
         """Do work now, or when the join of this group that is under way has its place in the log.
@@ -215,3 +232,7 @@ class Groups:
         for session in parked:
             self.come_back(session)
 
+
+def _start(session: Session, group: str, belongs: set[str]) -> Unread | Head:
+    """Where a session begins that names no position."""
+    return Unread(session.uid) if group in belongs else Head()

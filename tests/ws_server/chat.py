@@ -103,5 +103,5 @@ def doorman(node: Node) -> None:
     def connected(session: Session) -> bool:
         if session.uid.startswith("guest"):
             node.join(session, "lobby")
-            gevent.sleep(0.1)
+            gevent.sleep(0.3)
         return not session.uid.endswith("banned")

@@ -15,7 +15,7 @@ from ringway.store.retained import Append
 from tests.harness import redises, zookeepers
 from tests.harness.delays import DelayProxy
 
-from .nodes import Client, Nodes
+from .nodes import Client, Nodes, until
 
 LAG_S = 0.2
 
@@ -119,3 +119,20 @@ def test_who_leaves_before_the_memberships_are_known_is_not_brought_back(team: T
     client.wait("left")
     client.wait("welcome")
     assert heard(client, 8 * LAG_S) == ([], [])  # several round trips long
+
+
+def test_the_application_has_a_session_join_when_it_is_welcomed(running: Nodes) -> None:
+    running.join("guest-before").wait("joined")  # so that the next one's join takes no time at all
+    guest = running.connect("guest")
+    assert [guest.read()["t"], guest.read()["t"]] == ["welcome", "joined"]
+    guest.send(t="publish", id="1", group="lobby", body="hello")
+    assert guest.bodies(1) == ["hello"]
+
+
+def test_nothing_stays_in_a_group_of_a_session_that_was_refused_or_went_before_its_welcome(running: Nodes) -> None:
+    node = running.nodes["g1"]
+    assert running.connect("guest-banned").closed() == 4003
+    running.connect("guest-in-a-hurry").socket.socket.close()
+    running.join("guest").close()
+    until(lambda: node.metric("sessions") == node.metric("connections") == 0, "all are gone")
+    assert node.metric("groups") == 0
