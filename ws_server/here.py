@@ -88,11 +88,17 @@ class Here:
             self._came -= came
 
     def _departures(self, over: list[str]) -> None:
-        went = [uid for uid in over if self._sessions.get(uid) is None]
-        if went:
-            self._tell("offline", self._hooks.offline, self._presence.remove(went, ask=bool(self._hooks.offline)))
-        for uid in over:
-            self._going.pop(uid, None)
+        """Who comes back from here on is added again, after the removal that is on its way."""
+        left = {uid: self._going.pop(uid) for uid in over}
+        went = [uid for uid in left if self._sessions.get(uid) is None]
+        if not went:
+            return
+        try:
+            gone = self._presence.remove(went, ask=bool(self._hooks.offline))
+        except AWAY:
+            self._going = {uid: at for uid, at in left.items() if uid not in self._came} | self._going
+            raise
+        self._tell("offline", self._hooks.offline, gone)
 
     def _reap(self) -> None:
         """Declare offline who was on a node that died, and has not come back."""

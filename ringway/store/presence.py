@@ -31,7 +31,7 @@ def _script(name: str, lease_s: float = LEASE_S, return_s: float = RETURN_S, kee
 class Presence:
     """What one boot of one node says about itself. Renew it every `RENEW_S` seconds.
 
-    Every change is remembered here too, so that `renew` can make good what Redis did not take, or lost.
+    Who is here is remembered here too, so that `renew` can make good what Redis did not take, or lost.
     """
 
     def __init__(
@@ -58,15 +58,20 @@ class Presence:
         return self._change("add", new, ask)
 
     def remove(self, uids: Iterable[str], *, ask: bool = False) -> list[str]:
-        """These users have no session here any more. Raises Unavailable; the next `renew` makes it good.
+        """These users have no session here any more.
 
         Args:
             ask: answer which of them nobody has now: they have gone offline. Otherwise the answer is empty.
+
+        Raises:
+            Unavailable: they are kept, by `renew` too, until this is said again: else nobody would be told that they
+                went.
         """
         gone = list(uids)
+        found = self._change("remove", gone, ask)
         with self._lock:
             self._uids.difference_update(gone)
-        return self._change("remove", gone, ask)
+        return found
 
     def renew(self) -> bool:
         """Give a sign of life; if Redis has another set than this object, write it anew. Raises Unavailable.
