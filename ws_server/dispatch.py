@@ -176,6 +176,12 @@ class Dispatch:
         session.send_frame(encode_text(frames.left(group=leave.group)))
 
     def _ack(self, session: Session, ack: Ack) -> None:
+        if session.mailbox is not None:  # after a join that is being authorized
+            self._later(session, self._ack_now, session, ack)
+        else:
+            self._ack_now(session, ack)
+
+    def _ack_now(self, session: Session, ack: Ack) -> None:
         own = ack.ch == inbox(session.uid)
         channel = session.user.inbox if own else (session.groups or {}).get(ack.ch[2:])
         if channel is None or channel.ch != ack.ch:

@@ -108,6 +108,23 @@ def test_a_publish_right_after_its_join_is_judged_after_it(chat: Nodes) -> None:
     assert client.wait("ok")["id"] == "p1"
 
 
+def test_an_ack_right_after_its_join_is_judged_after_it(chat: Nodes) -> None:
+    """What a client read last before its connection broke, said again with the join on the next one."""
+    client = chat.join("app-reader", roles=("admin",))
+    client.send(t="join", group="secret-letters")
+    client.send(t="publish", id="p1", group="secret-letters", body=1)
+    message = client.wait("msg")
+    client.close()
+    client = chat.join("app-reader", roles=("admin",))
+    at = {"gen": message["gen"], "seq": message["seq"]}
+    client.send(t="join", group="secret-letters", **{"from": at})
+    client.send(t="ack", ch="g:secret-letters", **at)
+    client.wait("joined")
+    cursor = chat.keys.cursor("app-reader")
+    until(lambda: chat.redis.hget(cursor, "g:secret-letters") == f"{at['gen']}:{at['seq']}".encode(), "it is read")
+    assert "error" not in [frame["t"] for frame in client.frames]
+
+
 def test_online_and_offline_come_once_a_user_not_once_a_tab(chat: Nodes) -> None:
     uid = "app-presence"
     tabs = [chat.join(uid), chat.join(uid)]
