@@ -22,7 +22,7 @@ from ringway.core.uids import validate_group, validate_uid
 from .outbox import Entry, Outbox
 from .positions import Gap, Positions, Verdict
 
-RETRYABLE = frozenset({"unavailable", "rate_limited"})  # error codes that the same frame may not meet later
+RETRYABLE = "unavailable"  # the error code that the same frame may not meet later
 SURE = 0.75  # of the time for which the log knows an id: clocks are set, and a full outbox takes its time to write
 PING = '{"t":"ping"}'
 MOVING = '{"t":"moving"}'
@@ -253,13 +253,13 @@ class Conversation(Generic[R]):
     def _error(self, frame: Mapping[str, Any]) -> Sequence[Happening]:
         id, group = frame.get("id"), frame.get("group")
         error = FrameRefused(frame["code"], frame.get("message", ""), id)
-        if error.code in RETRYABLE and id is not None and self.outbox.durable(id):
+        if error.code == RETRYABLE and id is not None and self.outbox.durable(id):
             self.held = True
             return (Held(error),)
         if group is not None:
             return self._join_refused(group, error)
         # Of a second copy of a message that has its answer, a refusal for the time being says nothing.
-        settled = id is not None and (self._refuse(id, error) or error.code in RETRYABLE)
+        settled = id is not None and (self._refuse(id, error) or error.code == RETRYABLE)
         return () if settled else (error,)
 
     def _join_refused(self, group: str, error: FrameRefused) -> Sequence[Happening]:

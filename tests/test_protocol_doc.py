@@ -14,7 +14,8 @@ from ringway.core.close_codes import RANGES, CloseCode
 from ringway.core.members import Version
 from ringway.core.uids import MAX_BYTES
 
-TEXT = (Path(__file__).parent.parent / "docs" / "protocol.md").read_text()
+ROOT = Path(__file__).parent.parent
+TEXT = (ROOT / "docs" / "protocol.md").read_text()
 CLIENT = {
     "send": frames.Send,
     "publish": frames.Publish,
@@ -81,6 +82,14 @@ def test_every_node_frame_is_in_the_table_with_its_fields() -> None:
     assert {t: set(row) for t, row in table.items()} == {
         t: set(orjson.loads(text)) - {"t"} for t, text in NODE.items()
     }
+
+
+def test_the_error_codes_are_those_that_nodes_send() -> None:
+    """What the node names in its code, and those of frames that cannot be read."""
+    texts = [path.read_text() for path in (ROOT / "ws_server").glob("*.py")]
+    sent = {code for text in texts for code in re.findall(r'_refuse\(session, "(\w+)"', text)}
+    told = section("### From the node").split("`error.code`:", 1)[1].split("\n\n", 1)[0].split("The session stays", 1)[0]
+    assert set(re.findall(r"`(\w+)`", told)) - {"t"} == sent | {"bad_frame", "unknown_frame"}
 
 
 def test_no_frame_that_nodes_send_is_left_out() -> None:

@@ -626,7 +626,7 @@ export class Liveness {
 const FRAME_LIMIT = 65536;
 const DEDUP_S = 3600; // for so long at least a log knows a message's id, unless the node says otherwise
 const SURE = 0.75; // of that time: clocks are set, and a full outbox takes its time to write
-const RETRYABLE = ["unavailable", "rate_limited"];
+const RETRYABLE = "unavailable"; // the error code that the same frame may not meet later
 const utf8 = new TextEncoder();
 const CONTROL = /[\x00-\x1f\x7f-\x9f]/; // eslint-disable-line no-control-regex
 
@@ -825,13 +825,13 @@ export class Conversation {
   #error(frame) {
     const { id = null, group = null } = frame;
     const error = new FrameRefused(frame.code, frame.message ?? "", id);
-    if (RETRYABLE.includes(error.code) && id !== null && this.outbox.durable(id)) {
+    if (error.code === RETRYABLE && id !== null && this.outbox.durable(id)) {
       this.held = true;
       return [{ held: error }];
     }
     if (group !== null) return this.#joinRefused(group, error);
     // Of a second copy of a message that has its answer, a refusal for the time being says nothing.
-    return id !== null && (this.#refuse(id, error) || RETRYABLE.includes(error.code)) ? [] : [{ error }];
+    return id !== null && (this.#refuse(id, error) || error.code === RETRYABLE) ? [] : [{ error }];
   }
 
   #joinRefused(group, error) {
