@@ -93,8 +93,14 @@ class Node:
     def on_message(self, handler: F | None = None, *, inline: bool = False) -> F | Callable[[F], F]:
         """`handler(session, message)` for each `send` of a client, before it is delivered.
 
-        True: the application has dealt with it, it goes no further. With `inline=True` the handler runs in the event
-        loop, without a greenlet a message; it must not block or switch (see hooks.py).
+        True: the application has dealt with it, it goes no further. It runs at least once a message: a client whose
+        connection broke before the `ok` sends again, with the same `message.id`, and the log, which tells copies
+        apart, is only asked afterwards. So let what it does be keyed by (session.uid, message.id):
+
+            INSERT INTO orders (uid, message_id, ...) VALUES (...) ON CONFLICT (uid, message_id) DO NOTHING
+
+        With `inline=True` the handler runs in the event loop, without a greenlet a message; it must not block or switch
+        (see hooks.py).
         """
 
         def register(handler: F) -> F:

@@ -33,6 +33,7 @@ class Hooks:
 
     connect(session): before the session gets anything; False refuses the user (4003).
     message(session, message): each `send`; True means that the application has dealt with it, so it goes no further.
+        At least once: a client that had no `ok` sends again, and message.id is the same then.
     text(session, payload): every message before it is parsed, in the event loop; True means that it was the
         application's own and no frame of the protocol.
     disconnect(session, code, reason).

@@ -55,6 +55,15 @@ def test_a_handler_answers_and_the_sender_has_its_ok(chat: Nodes) -> None:
     assert client.wait("ok")["id"] == "e1"
 
 
+def test_the_handler_runs_again_for_a_message_that_is_sent_again_and_can_tell_it_by_its_id(chat: Nodes) -> None:
+    """As a client does whose connection broke before the ok: at least once, not exactly once."""
+    for _ in range(2):
+        client = chat.join("app-insistent")
+        client.send(t="send", id="order-1", to="echo", body="buy")
+        assert client.wait("msg")["id"] == "order-1"
+        client.close()
+
+
 def test_what_the_handler_leaves_alone_is_delivered(chat: Nodes) -> None:
     receiver, sender = chat.join("app-receiver"), chat.join("app-sender")
     sender.send(t="send", id="1", to="app-receiver", body="plain")
