@@ -151,6 +151,20 @@ class BaseClient(Generic[R]):
         self._flush_writes()
         return receipt
 
+    def broadcast(self, body: Any, id: str | None = None) -> R:
+        """A volatile message to every session of the cluster, for users with a role that may; their `ch` is `*`.
+
+        The receipt fails with FrameRefused for anybody else.
+
+        Raises:
+            InvalidInput, ClientClosed (or why it stopped), Unavailable (not connected)
+        """
+        with self._guard:
+            receipt = self._receipt(id)
+            self._write(self._talk.broadcast(body, receipt, id=receipt.id))
+        self._flush_writes()
+        return receipt
+
     def join(self, group: str, from_: Position | None = None) -> R:
         """Take part in a group, now and after each reconnect. The receipt's result is a Joined.
 

@@ -108,26 +108,30 @@ class Conversation(Generic[R]):
         for uid in [to] if isinstance(to, str) else to:
             validate_uid(uid, "to")
         frame = {"t": "send", "id": id, "to": to, "body": body}
-        if not volatile:
-            return self._say(frame, receipt)
-        if not self.open:
-            raise Unavailable("the node", "not connected, and a volatile message does not wait")
-        return self._say({**frame, "volatile": True}, receipt)
+        return self._say_now({**frame, "volatile": True}, receipt) if volatile else self._say(frame, receipt)
 
     def publish(self, group: str, body: Any, receipt: R, *, id: str) -> list[str]:
         """A message to a group. Raises SendBufferFull, InvalidInput."""
         return self._say({"t": "publish", "id": id, "group": validate_group(group), "body": body}, receipt)
 
+    def broadcast(self, body: Any, receipt: R, *, id: str) -> list[str]:
+        """A volatile message to everybody. Raises InvalidInput, or Unavailable if not connected."""
+        return self._say_now({"t": "broadcast", "id": id, "body": body}, receipt)
+
     def new_id(self) -> str:
         self._count += 1
         return f"{self._prefix}-{self._count}"
 
-    def _say(self, frame: dict[str, Any], receipt: R) -> list[str]:
+    def _say_now(self, frame: dict[str, Any], receipt: R) -> list[str]:
+        if not self.open:
+            raise Unavailable("the node", "not connected, and a volatile message does not wait")
+        return self._say(frame, receipt, volatile=True)
+
+    def _say(self, frame: dict[str, Any], receipt: R, *, volatile: bool = False) -> list[str]:
         text = orjson.dumps(frame)
         if len(text) > FRAME_LIMIT:
             rule = f"must fit a frame of {FRAME_LIMIT} bytes"
             raise InvalidInput("body", f"{len(text)} bytes", rule, "send a link to it instead")
-        volatile = bool(frame.get("volatile"))
         self.outbox.add(Entry(frame["id"], text.decode(), receipt, volatile))
         return [text.decode()] if self.open and (volatile or not self.held) else []
 

@@ -9,7 +9,7 @@ import orjson
 from flask import Blueprint, Response
 
 from ringway.core.errors import InvalidInput
-from ringway.core.frames import FRAME_LIMIT, Publish, Send, parse_client_frame
+from ringway.core.frames import FRAME_LIMIT, Broadcast, Publish, Send, parse_client_frame
 
 from .services import Services
 from .web import asking, body, reply
@@ -48,9 +48,8 @@ def views(services: Services) -> Blueprint:
 
     @part.post("/broadcast")
     def broadcast() -> Response:
-        data = body()
-        # A publish without its group: the same rules for id and body.
-        frame = _frame("publish", {**data, "group": "*"})
+        frame = _frame("broadcast", body())
+        assert isinstance(frame, Broadcast)
         services.metrics.pushes.labels("broadcast").inc()
         services.push.broadcast(frame.id, frame.body)
         return reply({"id": frame.id}, 202)

@@ -19,6 +19,7 @@ TEXT = (ROOT / "docs" / "protocol.md").read_text()
 CLIENT = {
     "send": frames.Send,
     "publish": frames.Publish,
+    "broadcast": frames.Broadcast,
     "join": frames.Join,
     "leave": frames.Leave,
     "ack": frames.Ack,
@@ -88,7 +89,7 @@ def test_the_error_codes_are_those_that_nodes_send() -> None:
     """What the node names in its code, and those of frames that cannot be read."""
     texts = [path.read_text() for path in (ROOT / "ws_server").glob("*.py")]
     sent = {code for text in texts for code in re.findall(r'_refuse\(session, "(\w+)"', text)}
-    told = section("### From the node").split("`error.code`:", 1)[1].split("\n\n", 1)[0].split("The session stays", 1)[0]
+    told = section("### From the node").split("`error.code`:", 1)[1].split("The session stays", 1)[0]
     assert set(re.findall(r"`(\w+)`", told)) - {"t"} == sent | {"bad_frame", "unknown_frame"}
 
 

@@ -124,7 +124,10 @@ class Node:
         return handler
 
     def authorize(self, handler: F) -> F:
-        """`handler(session, action, target)`; action is send, publish or join. Anything but True refuses."""
+        """`handler(session, action, target)`; action is send, publish, join or broadcast (target `*`).
+
+        Anything but True refuses.
+        """
         self._hooks.authorize = handler
         return handler
 

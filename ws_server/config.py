@@ -47,6 +47,10 @@ def _matched(pattern: str, value: str) -> str:
     return value
 
 
+def _words(text: str | None) -> frozenset[str]:
+    return frozenset(text.split(",")) if text else frozenset()
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Config:
     """What a node is told. Times in seconds; `advertise` and `node_id` are None where they follow from the port."""
@@ -70,6 +74,7 @@ class Config:
     single_session: bool
     rate_limit: float | None
     publish_roles: str | None
+    broadcast_roles: str | None
     queue_bytes: int
     message_bytes: int
     ping: float
@@ -105,8 +110,14 @@ class Config:
         return LogLimits(self.log_cap, self.log_ttl)
 
     @property
-    def roles(self) -> frozenset[str]:
-        return frozenset(self.publish_roles.split(",")) if self.publish_roles else frozenset()
+    def publishers(self) -> frozenset[str]:
+        """Roles; none: the members of a group."""
+        return _words(self.publish_roles)
+
+    @property
+    def broadcasters(self) -> frozenset[str]:
+        """Roles; none: nobody."""
+        return _words(self.broadcast_roles)
 
     def id_for(self, port: int) -> str:
         """The node's id: the option, else host name and port, which stay the same across restarts of a fixed port."""
@@ -156,6 +167,8 @@ _OPTIONS = (
            help="Of one session; over it, 4102.", show_default="none"),
     option("--publish-roles", type=ROLES, default=None, help="Ticket roles that may publish to groups.",
            show_default="the group's members may"),
+    option("--broadcast-roles", type=ROLES, default=None, help="Ticket roles that may send to all sessions at once.",
+           show_default="nobody may"),
     option("--queue-bytes", type=count(65536, 1 << 30), default="1048576", help="Outgoing queue; over it, 4101."),
     option("--message-bytes", type=count(1024, 1 << 24), default="65536", help="Largest message; over it, 1009."),
     option("--ping", type=number(1, 3600, "seconds"), default="25", help="Between pings."),

@@ -84,12 +84,14 @@ class Delivery:
         append = Append(group_log(group), sender, id, body, self._keys.group_channel(group))
         self._batcher.append(append, done, sid=sid)
 
-    def broadcast(self, sender: str, id: str, body: bytes) -> None:
-        """A volatile message to every session of the cluster."""
+    def broadcast(self, sender: str, id: str, body: bytes) -> Unavailable | None:
+        """A volatile message to every session of the cluster; without Redis to those here, which is Unavailable."""
         self.counts["broadcast"] += 1
         frame = _volatile(EVERYBODY, id, sender, body)
-        if not self._batcher.publish(self._keys.all_channel, notices.encode(VolatileNotice(EVERYBODY, frame))):
-            self._to_all(encode_text(frame))
+        if self._batcher.publish(self._keys.all_channel, notices.encode(VolatileNotice(EVERYBODY, frame))):
+            return None
+        self._to_all(encode_text(frame))
+        return Unavailable("Redis", "the message was volatile and reached this node's sessions only")
 
     def _append_inbox(
         self, sender: str, id: str, uid: str, body: bytes, done: Callable[[Appended | Unavailable], object], sid: str

@@ -12,9 +12,10 @@ import orjson
 from ringway.core import frames
 from ringway.core.close_codes import CloseCode, reason_text
 from ringway.core.errors import InvalidFrame, Unavailable
-from ringway.core.frames import Ack, Join, Leave, Moving, Ping, Position, Publish, Send, parse_client_frame
+from ringway.core.frames import Ack, Broadcast, Join, Leave, Moving, Ping, Position, Publish, Send, parse_client_frame
 from ringway.core.pacing import TokenBucket
 from ringway.store.keys import inbox
+from ringway.store.notices import EVERYBODY
 
 from .batcher import Batcher
 from .delivery import Delivery
@@ -31,19 +32,23 @@ _PONG = encode_text(frames.PONG)
 
 
 class Dispatch:
-    """Carries out client frames. `rate` is messages a second for each session; None: as they come."""
+    """Carries out client frames. `rate` is messages a second for each session; None: as they come.
+
+    Without `publish_roles` the members of a group may publish to it; without `broadcast_roles` nobody may broadcast.
+    """
 
     def __init__(
         self, delivery: Delivery, groups: Groups, batcher: Batcher, hooks: Hooks, *,
-        rate: float | None, publish_roles: frozenset[str], clock: Callable[[], float],
+        rate: float | None, publish_roles: frozenset[str], broadcast_roles: frozenset[str],
+        clock: Callable[[], float],
     ) -> None:
         self._delivery, self._groups, self._batcher, self._hooks = delivery, groups, batcher, hooks
-        self._rate, self._publish_roles, self._clock = rate, publish_roles, clock
-        self._roles_text = " or ".join(sorted(publish_roles))
+        self._rate, self._clock = rate, clock
+        self._publish_roles, self._broadcast_roles = publish_roles, broadcast_roles
         self.refused: Counter[str] = Counter()  # by error code
         self._carry_out: dict[type, Callable[[Session, Any], None]] = {
-            Send: self._send, Publish: self._publish, Join: self._join, Leave: self._leave, Ack: self._ack,
-            Ping: self._ping, Moving: self._moving,
+            Send: self._send, Publish: self._publish, Broadcast: self._broadcast, Join: self._join,
+            Leave: self._leave, Ack: self._ack, Ping: self._ping, Moving: self._moving,
         }
 
     def on_text(self, session: Session, payload: bytes) -> None:
@@ -131,7 +136,8 @@ class Dispatch:
 
     def _judge_publish(self, session: Session, publish: Publish) -> None:
         if self._publish_roles:
-            allowed, rule = not self._publish_roles.isdisjoint(session.roles), f"needs a role: {self._roles_text}"
+            allowed = not self._publish_roles.isdisjoint(session.roles)
+            rule = f"needs a role: {_either(self._publish_roles)}"
         else:
             allowed, rule = publish.group in (session.groups or ()), "is for its members; join first"
         if not allowed:
@@ -145,6 +151,26 @@ class Dispatch:
         settle = self._settle(session, publish.id)
         body = orjson.dumps(publish.body)
         self._delivery.publish(session.uid, publish.id, publish.group, body, settle, sid=session.sid)
+
+    def _broadcast(self, session: Session, broadcast: Broadcast) -> None:
+        if self._broadcast_roles.isdisjoint(session.roles):
+            rule = f"needs a role: {_either(self._broadcast_roles)}" if self._broadcast_roles else "is for back ends"
+            self._refuse(session, "forbidden", f"broadcasting {rule}", id=broadcast.id)
+        elif self._hooks.authorize is not None:
+            self._later(session, self._authorized_broadcast, session, broadcast)
+        else:
+            self._to_everybody(session, broadcast)
+
+    def _authorized_broadcast(self, session: Session, broadcast: Broadcast) -> None:
+        if self._hooks.allows(session, "broadcast", EVERYBODY):
+            self._to_everybody(session, broadcast)
+        else:
+            self._refuse(session, "forbidden", "you may not broadcast", id=broadcast.id)
+
+    def _to_everybody(self, session: Session, broadcast: Broadcast) -> None:
+        self._settle(session, broadcast.id)(
+            self._delivery.broadcast(session.uid, broadcast.id, orjson.dumps(broadcast.body))
+        )
 
     def _join(self, session: Session, join: Join) -> None:
         if self._hooks.authorize is not None:
@@ -200,3 +226,7 @@ class Dispatch:
         if session.mailbox is None:
             session.mailbox = Mailbox(session)
         session.mailbox.put(work, *args)
+
+
+def _either(roles: frozenset[str]) -> str:
+    return " or ".join(sorted(roles))

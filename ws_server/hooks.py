@@ -37,7 +37,8 @@ class Hooks:
     text(session, payload): every message before it is parsed, in the event loop; True means that it was the
         application's own and no frame of the protocol.
     disconnect(session, code, reason).
-    authorize(session, action, target): action is send, publish or join; target a uid or group. False refuses.
+    authorize(session, action, target): action is send, publish, join or broadcast; target a uid or group, `*` of a
+        broadcast. False refuses.
     online(uid), offline(uid): the user's first session in the cluster, and the end of the last.
     """
 

@@ -108,7 +108,8 @@ class Parts(ABC):
         self.hooks = Hooks()
         self.dispatch = Dispatch(
             self.delivery, self.groups, self.batcher, self.hooks,
-            rate=config.rate_limit, publish_roles=config.roles, clock=time.monotonic,
+            rate=config.rate_limit, publish_roles=config.publishers, broadcast_roles=config.broadcasters,
+            clock=time.monotonic,
         )  # fmt: skip
         presence = Presence(self.redis, self.keys, self.id, self.boot_id)
         self.here = Here(presence, self.sessions, self.hooks, self.link)

@@ -116,6 +116,9 @@ export declare class Client {
    * Unavailable (volatile and not connected). The receipt gives the seq, null where there is none. */
   send(to: string | string[], body: any, options?: { volatile?: boolean; id?: string }): Receipt<number | null>;
   publish(group: string, body: any, options?: { id?: string }): Receipt<number | null>;
+  /** A volatile message to every session of the cluster (`ch` is `*`), for users with a role that may; the receipt
+   * rejects with FrameRefused for anybody else. Throws InvalidInput, ClientClosed, or Unavailable (not connected). */
+  broadcast(body: any, options?: { id?: string }): Receipt<null>;
   /** Take part in a group, now and after each reconnect. `from`: everything after this place comes, also what the client
    * has had; without it, what it has not had yet. Throws InvalidInput, ClientClosed. */
   join(group: string, options?: { from?: Position }): Receipt<Joined>;

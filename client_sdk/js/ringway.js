@@ -669,23 +669,29 @@ export class Conversation {
   send(to, body, receipt, isVolatile = false) {
     for (const uid of [].concat(to)) validateUid(uid, "to");
     const frame = { t: "send", id: receipt.id, to, body };
-    if (!isVolatile) return this.#say(frame, receipt);
-    if (!this.open) throw new Unavailable("the node", "not connected, and a volatile message does not wait");
-    return this.#say({ ...frame, volatile: true }, receipt);
+    return isVolatile ? this.#sayNow({ ...frame, volatile: true }, receipt) : this.#say(frame, receipt);
   }
 
   publish(group, body, receipt) {
     return this.#say({ t: "publish", id: receipt.id, group: validateUid(group, "group"), body }, receipt);
   }
 
-  #say(frame, receipt) {
+  broadcast(body, receipt) {
+    return this.#sayNow({ t: "broadcast", id: receipt.id, body }, receipt);
+  }
+
+  #sayNow(frame, receipt) {
+    if (!this.open) throw new Unavailable("the node", "not connected, and a volatile message does not wait");
+    return this.#say(frame, receipt, true);
+  }
+
+  #say(frame, receipt, isVolatile = false) {
     if (frame.body === undefined) throw new InvalidInput("body", null, "must be a JSON value", "null is allowed");
     const text = JSON.stringify(frame);
     const size = utf8.encode(text).length;
     if (size > FRAME_LIMIT) {
       throw new InvalidInput("body", `${size} bytes`, `must fit a frame of ${FRAME_LIMIT} bytes`, "send a link instead");
     }
-    const isVolatile = frame.volatile === true;
     this.outbox.add({ id: frame.id, text, receipt, volatile: isVolatile });
     return this.open && (isVolatile || !this.held) ? [text] : [];
   }
@@ -1028,6 +1034,13 @@ export class Client {
   publish(group, body, { id = null } = {}) {
     const receipt = this.#receipt(id);
     this.#write(this.#talk.publish(group, body, receipt));
+    return receipt;
+  }
+
+  /** A volatile message to every session of the cluster, for users with a role that may. */
+  broadcast(body, { id = null } = {}) {
+    const receipt = this.#receipt(id);
+    this.#write(this.#talk.broadcast(body, receipt));
     return receipt;
   }
 

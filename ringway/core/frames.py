@@ -78,6 +78,14 @@ class Publish:
 
 
 @dataclass(frozen=True, slots=True)
+class Broadcast:
+    """A volatile message to every session of the cluster."""
+
+    id: str
+    body: Any
+
+
+@dataclass(frozen=True, slots=True)
 class Ack:
     """The user has read the channel up to `seq` of incarnation `gen`."""
 
@@ -96,7 +104,7 @@ class Moving:
     """The client is making the connection that `move` asked for; the node is to keep this one meanwhile."""
 
 
-ClientFrame = Send | Join | Leave | Publish | Ack | Ping | Moving
+ClientFrame = Send | Join | Leave | Publish | Broadcast | Ack | Ping | Moving
 
 
 def parse_client_frame(text: str | bytes) -> ClientFrame:
@@ -152,6 +160,10 @@ def _publish(raw: Mapping[str, Any]) -> Publish:
     return Publish(_message_id(raw), validate_group(raw.get("group")), _body(raw))
 
 
+def _broadcast(raw: Mapping[str, Any]) -> Broadcast:
+    return Broadcast(_message_id(raw), _body(raw))
+
+
 def _join(raw: Mapping[str, Any]) -> Join:
     at = raw.get("from")
     return Join(validate_group(raw.get("group")), None if at is None else _position(at, "from"))
@@ -179,8 +191,8 @@ def _moving(_raw: Mapping[str, Any]) -> Moving:
 
 
 _PARSERS: dict[str, Callable[[Mapping[str, Any]], ClientFrame]] = {
-    "send": _send, "join": _join, "leave": _leave, "publish": _publish, "ack": _ack, "ping": _ping,
-    "moving": _moving,
+    "send": _send, "join": _join, "leave": _leave, "publish": _publish, "broadcast": _broadcast, "ack": _ack,
+    "ping": _ping, "moving": _moving,
 }
 
 

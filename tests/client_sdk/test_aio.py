@@ -114,7 +114,10 @@ def test_groups_and_volatile_messages(cluster: FakeCluster) -> None:
             await alice.publish("room", "gone")
             await alice.send("bob", "end")
             await until(lambda: len(got) == 3)
-            assert bodies(got) == ["hi", "now", "end"]
+            assert await alice.broadcast("to all") is None
+            await until(lambda: len(got) == 4)
+            assert bodies(got) == ["hi", "now", "end", "to all"]
+            assert (got[3].ch, got[3].seq) == ("*", None)
 
     run(work)
 

@@ -150,13 +150,25 @@ def test_every_frame_it_says_is_one_the_node_parses() -> None:
         *conversation.send("bob", {"x": 1}, Note("m1"), id="m1"),
         *conversation.send(["bob", "eve"], None, Note("m2"), id="m2", volatile=True),
         *conversation.publish("room", [1], Note("m3"), id="m3"),
+        *conversation.broadcast("all", Note("m4"), id="m4"),
         *conversation.join("room", Note()), *conversation.join("hall", Note(), Position("g", 4)),
         *conversation.leave("hall"),
     ]
     conversation.positions.finish("u:alice", "g", 3)
     texts += conversation.acks()
     kinds = [type(parse_client_frame(text)).__name__ for text in texts]
-    assert kinds == ["Send", "Send", "Publish", "Join", "Join", "Leave", "Ack"]
+    assert kinds == ["Send", "Send", "Publish", "Broadcast", "Join", "Join", "Leave", "Ack"]
+
+
+def test_a_broadcast_is_volatile_it_neither_waits_nor_is_said_again() -> None:
+    conversation, note = talk(opened=False), Note()
+    with pytest.raises(Unavailable):
+        conversation.broadcast(1, note, id="m1")
+    conversation.opened(INBOX)
+    assert said(conversation.broadcast(1, note, id="m1")) == ["broadcast"]
+    conversation.lost(1006)
+    assert isinstance(note.error, Unavailable)
+    assert conversation.opened(INBOX)[0] == []
 
 
 def test_ids_differ_between_messages_and_between_clients() -> None:

@@ -57,6 +57,9 @@ def test_two_users_exchange_messages_and_each_send_gets_its_seq(cluster: FakeClu
         assert bob.receive(5).group == "room"
         assert alice.send("bob", "now", volatile=True).result(5) is None
         assert bob.receive(5).seq is None
+        assert alice.broadcast("to all").result(5) is None
+        for message in (alice.receive(5), bob.receive(5)):
+            assert (message.ch, message.body, message.seq) == ("*", "to all", None)
         with pytest.raises(TimeoutError):
             bob.receive(0.01)
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from ringway.core import frames
 from ringway.core.errors import InvalidFrame
-from ringway.core.frames import Ack, Join, Leave, Moving, Ping, Position, Publish, Send, parse_client_frame
+from ringway.core.frames import Ack, Broadcast, Join, Leave, Moving, Ping, Position, Publish, Send, parse_client_frame
 from ringway.core.members import Version
 
 
@@ -22,6 +22,7 @@ from ringway.core.members import Version
     ('{"t":"join","group":"g","from":{"gen":"x1","seq":7}}', Join("g", Position("x1", 7))),
     ('{"t":"leave","group":"g"}', Leave("g")),
     ('{"t":"publish","id":"1","group":"g","body":"hi","new_field":1}', Publish("1", "g", "hi")),
+    ('{"t":"broadcast","id":"1","body":[1]}', Broadcast("1", [1])),
     ('{"t":"ack","ch":"u:bob","gen":"x","seq":3}', Ack("u:bob", "x", 3)),
     ('{"t":"ping"}', Ping()),
     ('{"t":"moving"}', Moving()),
@@ -40,6 +41,7 @@ def test_good_frames(text: str, frame: object) -> None:
     ('{"t":"send","id":"1","to":["a",1],"body":1}', "to"), ('{"t":"send","id":"1","to":"","body":1}', "to"),
     ('{"t":"send","id":"1","to":"bob"}', "body"),
     ('{"t":"send","id":"1","to":"bob","body":1,"volatile":1}', "volatile"),
+    ('{"t":"broadcast","id":"1"}', "body"), ('{"t":"broadcast","body":1}', "id"),
     ('{"t":"join"}', "group"), ('{"t":"join","group":"a\\u0000"}', "group"),
     ('{"t":"join","group":"g","from":7}', "from"), ('{"t":"join","group":"g","from":{"gen":"x","seq":-1}}', "from"),
     ('{"t":"join","group":"g","from":{"gen":"x","seq":true}}', "from"),

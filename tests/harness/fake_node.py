@@ -201,7 +201,7 @@ class FakeNode:
             await session.send(t="left", group=frame["group"])
         elif kind == "moving":
             return
-        elif self.unavailable and not frame.get("volatile"):
+        elif self.unavailable and not frame.get("volatile") and kind != "broadcast":
             await session.send(t="error", id=frame["id"], code="unavailable", message="the log is away")
         elif frame.get("body") == "forbidden":
             await session.send(t="error", id=frame["id"], code="forbidden", message="not you")
@@ -225,12 +225,12 @@ class FakeNode:
 
     async def _pass_on(self, session: Session, frame: dict[str, Any]) -> None:
         to = frame.get("to", [])
-        channels = [f"g:{frame['group']}"] if "group" in frame else [
+        channels = [f"g:{frame['group']}"] if "group" in frame else ["*"] if frame["t"] == "broadcast" else [
             f"u:{uid}" for uid in (to if isinstance(to, list) else [to])]
         seq = None
         for ch in channels:
             entry = {"ch": ch, "id": frame["id"], "from": session.uid, "body": frame["body"]}
-            seq = await self.cluster.put(entry, volatile=bool(frame.get("volatile")))
+            seq = await self.cluster.put(entry, volatile=frame["t"] == "broadcast" or bool(frame.get("volatile")))
         if not self.mute_ok:
             await session.send(t="ok", id=frame["id"], **({} if seq is None else {"seq": seq}))
 
@@ -346,7 +346,7 @@ class FakeCluster:
             kind, name = entry["ch"][0], entry["ch"][2:]
             for node in self.nodes.values():
                 for session in list(node.sessions):
-                    if (session.uid == name) if kind == "u" else (name in session.groups):
+                    if kind == "*" or ((session.uid == name) if kind == "u" else (name in session.groups)):
                         await session.send(t="msg", **{"ts": 0, **frame})
         return seq
 

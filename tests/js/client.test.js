@@ -36,6 +36,10 @@ test("two users exchange messages and each send gets its seq", async () => {
   assert.equal((await bob.receive(5)).group, "room");
   assert.equal(await alice.send("bob", "now", { volatile: true }), null);
   assert.equal((await bob.receive(5)).seq, null);
+  assert.equal(await alice.broadcast("to all"), null);
+  for (const each of [await alice.receive(5), await bob.receive(5)]) {
+    assert.deepEqual([each.ch, each.body, each.seq], ["*", "to all", null]);
+  }
   bob.leave("room");
   await assert.rejects(alice.send("bob", "forbidden").result(), ringway.FrameRefused);
   await assert.rejects(alice.join("secret").result(), ringway.FrameRefused);

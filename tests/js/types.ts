@@ -11,7 +11,8 @@ export async function chat(): Promise<void> {
   await client.connect({ timeoutS: 5 });
   const seq: number | null = await client.send("bob", { text: "hello" }, { volatile: false });
   const joined = await client.join("room", { from: { gen: "g", seq: 4 } });
-  console.log(seq, joined.recovered, client.node.length);
+  const nothing: null = await client.broadcast("to all", { id: "b1" });
+  console.log(nothing, seq, joined.recovered, client.node.length);
   for await (const message of client) {
     const at: Message = message;
     client.ack(at);

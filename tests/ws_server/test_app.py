@@ -199,6 +199,31 @@ def test_an_inline_handler_answers_from_the_event_loop(
         assert client.closed() == 4102
 
 
+def test_only_who_has_the_role_broadcasts_to_every_session_of_the_cluster(
+    zookeeper_server: zookeepers.Provider, redis_server: redises.Provider
+) -> None:
+    env = {"RINGWAY_BROADCAST_ROLES": "herald,admin"}
+    with Nodes(zookeeper_server.address, redis_server.url, "b1", "b2", env=env) as running:
+        others = [running.join(running.uid_of(node)) for node in ("b1", "b2")]
+        herald = running.join("herald", roles=("herald",))
+        herald.send(t="broadcast", id="1", body={"maintenance": "at noon"})
+        assert "seq" not in herald.wait("ok", id="1")
+        for client in others:
+            message = client.wait("msg")
+            assert (message["ch"], message["from"], message["body"]) == ("*", "herald", {"maintenance": "at noon"})
+            assert "seq" not in message
+        others[0].send(t="broadcast", id="2", body="me too")
+        error = others[0].wait("error")
+        assert (error["code"], error["id"]) == ("forbidden", "2")
+        assert "admin or herald" in error["message"]
+
+
+def test_nobody_broadcasts_where_no_role_may(chat: Nodes) -> None:
+    client = chat.join("app-herald", roles=("admin",))
+    client.send(t="broadcast", id="1", body=1)
+    assert client.wait("error", id="1")["code"] == "forbidden"
+
+
 def test_one_session_a_user_where_asked_for(
     zookeeper_server: zookeepers.Provider, redis_server: redises.Provider
 ) -> None:

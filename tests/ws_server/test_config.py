@@ -36,7 +36,7 @@ def test_defaults() -> None:
     assert config.limits.queue_bytes == 1 << 20
     assert (config.limits.ping_s, config.limits.pong_s) == (25, 10)
     assert config.tls is None
-    assert config.roles == frozenset()
+    assert config.publishers == config.broadcasters == frozenset()
     assert config.url_for(8081) == "ws://127.0.0.1:8081/ws"
     assert config.http_for(8081) == "http://127.0.0.1:8081"
 
@@ -59,10 +59,11 @@ def test_what_is_advertised_has_a_path(advertise: str, url: str) -> None:
 
 
 def test_variables_and_flags_name_the_same_options() -> None:
-    env = {"RINGWAY_VNODES": "40", "RINGWAY_PUBLISH_ROLES": "admin,speaker", "RINGWAY_SINGLE_SESSION": "1"}
+    env = {"RINGWAY_VNODES": "40", "RINGWAY_PUBLISH_ROLES": "admin,speaker", "RINGWAY_SINGLE_SESSION": "1",
+           "RINGWAY_BROADCAST_ROLES": "admin"}
     config = parse("--policy", "none", env=env)
     assert (config.vnodes, config.policy, config.single_session) == (40, "none", True)
-    assert config.roles == {"admin", "speaker"}
+    assert (config.publishers, config.broadcasters) == ({"admin", "speaker"}, {"admin"})
 
 
 def test_the_limits_of_a_port_are_options() -> None:
