@@ -24,6 +24,7 @@ from .positions import Gap, Positions, Verdict
 
 RETRYABLE = "unavailable"  # the error code that the same frame may not meet later
 SURE = 0.75  # of the time for which the log knows an id: clocks are set, and a full outbox takes its time to write
+_ABSENT = object()
 PING = '{"t":"ping"}'
 MOVING = '{"t":"moving"}'
 
@@ -301,7 +302,12 @@ class Conversation(Generic[R]):
         return () if gap is None else (gap,)
 
     def _leave_done(self, frame: Mapping[str, Any]) -> Sequence[Happening]:
-        self._left.discard(frame["group"])
+        group = frame["group"]
+        if group in self._left:
+            self._left.discard(group)
+        elif self.groups.get(group, _ABSENT) is None:  # we did not ask, nor to come back: the application took us out
+            del self.groups[group]
+            self.positions.forget(f"g:{group}")
         return ()
 
 

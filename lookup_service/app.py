@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 from flask import Flask, Response, request
 from werkzeug.exceptions import HTTPException
 
-from . import event_views, health, nodes, presence, push_views, ring_views, route_views, web
+from . import event_views, health, members, nodes, presence, push_views, ring_views, route_views, web
 from .answers import Refusal, refusal
 from .cors import SHARED
 from .services import Services
@@ -26,7 +26,7 @@ def create_app(services: Services) -> Flask:
     app = Flask("ringway.lookup_service", static_folder=None)
     app.config["MAX_CONTENT_LENGTH"] = MAX_BODY
     app.url_map.strict_slashes = False
-    for part in (route_views, ring_views, nodes, push_views, presence, event_views, health, web):
+    for part in (route_views, ring_views, nodes, push_views, members, presence, event_views, health, web):
         app.register_blueprint(part.views(services))
     app.register_error_handler(Exception, lambda error: _refused(services, error))
     app.before_request(lambda: _preflight(services))

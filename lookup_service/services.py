@@ -15,6 +15,7 @@ from ringway.store.client import connect
 from ringway.store.keys import Keys
 from ringway.store.limits import SharedLimits
 from ringway.store.log import MessageLog
+from ringway.store.memberships import Memberships
 from ringway.store.node_stats import NodeStats
 from ringway.store.presence import PresenceReader
 from ringway.store.ring_mirror import RingMirror
@@ -83,7 +84,7 @@ class Services:
         self.redis = connect(common.redis)
         self.mirror = RingMirror(self.redis, keys)
         self.log = MessageLog(self.redis, keys, limits=SharedLimits(self.redis, keys))
-        self.presence = PresenceReader(self.redis, keys)
+        self.presence, self.memberships = PresenceReader(self.redis, keys), Memberships(self.log)
         self.node_stats = NodeStats(self.redis, keys)
         self.marks = RedisMarks(self.redis, keys, self.metrics.away_dropped.inc)
         self.push = Push(self.redis, keys, self.log, self.rings, lambda: self.softdown.down)

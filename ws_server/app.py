@@ -31,6 +31,8 @@ from .sessions import Session
 if TYPE_CHECKING:
     from flask import Flask
 
+    from ringway.store.memberships import Memberships
+
     from .delivery import Delivery
     from .groups import Groups
     from .sessions import Sessions
@@ -74,10 +76,12 @@ class Node:
     """The application's view of its node."""
 
     def __init__(
-        self, id: str, hooks: Hooks, sessions: Sessions, delivery: Delivery, groups: Groups, flask: Flask, sock: Sock
+        self, id: str, hooks: Hooks, sessions: Sessions, delivery: Delivery, groups: Groups, memberships: Memberships,
+        flask: Flask, sock: Sock,
     ) -> None:
         self.id, self.flask, self.sock = id, flask, sock
         self._hooks, self._sessions, self._delivery, self._groups = hooks, sessions, delivery, groups
+        self._memberships = memberships
 
     # Handlers: decorators.
 
@@ -126,7 +130,7 @@ class Node:
     def authorize(self, handler: F) -> F:
         """`handler(session, action, target)`; action is send, publish, join or broadcast (target `*`).
 
-        Anything but True refuses.
+        Anything but True refuses. A join of a group that the session is in already is not asked about.
         """
         self._hooks.authorize = handler
         return handler
@@ -195,3 +199,22 @@ class Node:
     def leave(self, session: Session, group: str) -> None:
         """End that, and tell the client, which does not join again by itself. A group it is not in is no error."""
         self._groups.put_out(session, group)
+
+    def add_members(self, group: str, uids: str | Iterable[str]) -> None:
+        """Users belong to a group for good: their sessions join now, and each time they connect, from the read cursor.
+
+        `authorize` is not asked. Blocks the greenlet that calls it, so not for inline handlers; may be repeated.
+
+        Raises:
+            InvalidUid: a name breaks the rules.
+            Unavailable: not everybody may be in it yet.
+        """
+        self._memberships.add(group, uids)
+
+    def remove_members(self, group: str, uids: str | Iterable[str]) -> None:
+        """End that, in sessions that are open too; the SDKs forget the group. Blocks and raises as `add_members`.
+
+        A client may still send a `join` like anybody else, as the SDKs do if they were away when the user was removed:
+        `authorize` decides then, and without one everybody may.
+        """
+        self._memberships.remove(group, uids)

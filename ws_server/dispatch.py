@@ -179,7 +179,8 @@ class Dispatch:
             self._join_now(session, join)
 
     def _authorized_join(self, session: Session, join: Join) -> None:
-        if not self._hooks.allows(session, "join", join.group):
+        belongs = join.group in (session.groups or ())  # it was asked, or the application has made the user a member
+        if not belongs and not self._hooks.allows(session, "join", join.group):
             self._refuse(session, "forbidden", f"you may not join {join.group!r}", group=join.group)
         elif not session.conn.closed:
             self._join_now(session, join)

@@ -128,6 +128,10 @@ class Groups:
             self._subscriber.unsubscribe(self._keys.group_channel(group))
         self._go_on(session, group)
 
+    def add_member(self, session: Session, group: str) -> None:
+        """The user belongs to the group for good from now on. A session that is in it already goes on where it is."""
+        self._once_known(session, lambda _belongs: self._bring_member(session, group))
+
     def take_in(self, session: Session, group: str) -> None:
         """The application has the session join: when it has been welcomed, if it ever is. Raises TooManyGroups."""
         if session.early is None:
@@ -136,7 +140,10 @@ class Groups:
             session.early.append(lambda belongs: self._bring(session, group, _start(session, group, belongs)))
 
     def put_out(self, session: Session, group: str) -> None:
-        """The application ends that; the client is told. A group it is not in is no error."""
+        """The application, or the user's end as a member, takes the session out; the client is told.
+
+        A group it is not in is no error.
+        """
         self._once_known(session, lambda belongs: self._put_out(session, group, belongs))
 
     def _put_out(self, session: Session, group: str, belongs: set[str]) -> None:
@@ -182,8 +189,12 @@ class Groups:
         for work in early:
             work(belongs)
         for group in groups:
-            if group in belongs and group not in (session.groups or ()):
-                self._bring(session, group, Unread(session.uid))
+            if group in belongs:
+                self._bring_member(session, group)
+
+    def _bring_member(self, session: Session, group: str) -> None:
+        if group not in (session.groups or ()):
+            self._bring(session, group, Unread(session.uid))
 
     def _bring(self, session: Session, group: str, after: Unread | Head) -> None:
         try:

@@ -24,6 +24,7 @@ from ringway.core.errors import ConfigError, InvalidInput, Unavailable
 from ringway.core.history import Change
 from ringway.core.members import Member, State
 from ringway.store.limits import SharedLimits
+from ringway.store.memberships import ADDED, REMOVED
 from ringway.store.node_stats import NodeStats
 from ringway.store.notices import Control, decode
 from ringway.store.softdown import SoftDownMarks
@@ -177,7 +178,10 @@ class NodeServer(Parts):
             self.delivery.arrived(notice, data)
 
     def _obey(self, order: Control) -> None:
-        """An operator's or a back end's order: drain, rebalance, or the end of a user's sessions."""
+        """An operator's or a back end's order: drain, rebalance, who belongs to a group, to end sessions."""
+        if order.op in (ADDED, REMOVED):
+            self._members_changed(order)
+            return
         codes = {"close": CloseCode.OPERATOR, "sign_out": CloseCode.SIGNED_OUT}
         log.info("order: %s %s", order.op, dict(order.args))
         if order.op == "drain":
@@ -189,6 +193,12 @@ class NodeServer(Parts):
                 session.conn.close(codes[order.op], reason_text(), order.op)
         else:
             log.warning("an order that this version does not know: %s", order.op)
+
+    def _members_changed(self, order: Control) -> None:
+        change = self.groups.add_member if order.op == ADDED else self.groups.put_out
+        for uid in order.args["uids"]:
+            for session in self.app.sessions(uid):
+                change(session, order.args["group"])
 
     # What goes on all the time.
 

@@ -100,8 +100,8 @@ class Parts(ABC):
         # What Redis took while its answers were lost: no subscription need have broken for that.
         self.link.on_back(lambda: gevent.spawn(self.sweep))
         self.subscriber = Subscriber(self.redis, self.link, on_notice=self._on_notice, on_connected=self.sweep)
-        memberships = Memberships(self.redis, self.keys)
-        self.groups = Groups(self.delivery, self.subscriber, self.reader, memberships, self.keys, self.link)
+        self.memberships = Memberships(messages)
+        self.groups = Groups(self.delivery, self.subscriber, self.reader, self.memberships, self.keys, self.link)
 
     def _build_sessions(self) -> None:
         config = self.config
@@ -131,7 +131,9 @@ class Parts(ABC):
         config = self.config
         self.flask = flask_app(self)
         self.sock = Sock(self.flask)
-        self.app = Node(self.id, self.hooks, self.sessions, self.delivery, self.groups, self.flask, self.sock)
+        self.app = Node(
+            self.id, self.hooks, self.sessions, self.delivery, self.groups, self.memberships, self.flask, self.sock
+        )
         self.acceptor = Acceptor(
             self._listener, handler=self.gate, wsgi_app=self.flask, limits=config.limits, tls=config.tls,
             alive=lambda: orjson.dumps(liveness(self)),

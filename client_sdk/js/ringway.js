@@ -802,9 +802,16 @@ export class Conversation {
       case "error": return this.#error(frame);
       case "joined": return this.#joined(frame);
       case "position": return this.#position(frame);
-      case "left": this.#left.delete(frame.group); return [];
+      case "left": return this.#leftGroup(frame.group);
       default: return []; // a newer node's
     }
+  }
+
+  #leftGroup(group) {
+    if (this.#left.delete(group) || this.groups.get(group) !== null) return [];
+    this.groups.delete(group); // we did not ask, nor to come back: the application took us out
+    this.positions.forget(`g:${group}`);
+    return [];
   }
 
   #message(frame) {

@@ -26,6 +26,7 @@ from .client import Client, connect, redis_errors
 from .keys import Keys, group_log, inbox
 from .limits import SharedLimits
 from .log import Appended, MessageLog
+from .memberships import Memberships
 from .notices import EVERYBODY, LogNotice, VolatileNotice, encode
 from .owners import MirroredRing
 from .retained import Append
@@ -71,6 +72,7 @@ class Publisher:
         self._client = connect(redis) if isinstance(redis, str) else redis
         self._keys, self._sender, self._clock = Keys(cluster), sender, clock
         self._log = MessageLog(self._client, self._keys, limits=SharedLimits(self._client, self._keys))
+        self._memberships = Memberships(self._log)
         self._away = AwayRecords(self._client, self._keys)
         ring = KeyRing.parse(keys) if isinstance(keys, str) else keys
         mirror = RingMirror(self._client, self._keys)
@@ -111,6 +113,22 @@ class Publisher:
         message_id = id or str(uuid.uuid4())
         self._publish([(self._keys.all_channel, self._volatile(EVERYBODY, message_id, body, forwarded=True))])
         return message_id
+
+    def add_members(self, group: str, uids: str | Iterable[str]) -> None:
+        """These users belong to the group for good, from now on: see Memberships. Raises InvalidUid, Unavailable."""
+        self._memberships.add(group, uids)
+
+    def remove_members(self, group: str, uids: str | Iterable[str]) -> None:
+        """These users belong to the group no more. Raises InvalidUid, Unavailable."""
+        self._memberships.remove(group, uids)
+
+    def members_of(self, group: str) -> list[str]:
+        """Who belongs to the group for good, sorted. Raises Unavailable."""
+        return self._memberships.members_of(group)
+
+    def groups_of(self, uid: str) -> list[str]:
+        """The groups to which the user belongs for good, sorted. Raises Unavailable."""
+        return self._memberships.groups_of(uid)
 
     def _send_volatile(self, uids: Sequence[str], message_id: str, body: Any) -> None:
         notices = []

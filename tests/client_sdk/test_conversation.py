@@ -171,6 +171,27 @@ def test_a_broadcast_is_volatile_it_neither_waits_nor_is_said_again() -> None:
     assert conversation.opened(INBOX)[0] == []
 
 
+def test_a_group_that_the_application_took_the_client_out_of_is_forgotten() -> None:
+    conversation = talk()
+    conversation.hear({"t": "joined", "group": "room", "gen": "g", "seq": 4, "unread": 0, "recovered": True})
+    conversation.hear(msg(5, "g:room"))
+    conversation.hear({"t": "left", "group": "room"})
+    assert conversation.opened(INBOX)[0] == []
+    [joined] = conversation.join("room", Note())
+    assert "from" not in json.loads(joined)
+
+
+def test_a_group_that_the_client_left_and_joined_again_is_kept_when_the_leave_is_answered() -> None:
+    conversation = talk()
+    conversation.join("room", Note())
+    conversation.hear({"t": "joined", "group": "room", "gen": "g", "seq": 4, "unread": 0, "recovered": True})
+    conversation.leave("room")
+    conversation.join("room", Note())
+    conversation.hear({"t": "left", "group": "room"})
+    assert said(conversation.opened(INBOX)[0]) == ["join"]
+    conversation.hear({"t": "left", "group": "never heard of"})
+
+
 def test_ids_differ_between_messages_and_between_clients() -> None:
     one, other = talk(), talk()
     assert len({one.new_id(), one.new_id(), other.new_id(), other.new_id()}) == 4

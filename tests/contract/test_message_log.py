@@ -181,8 +181,8 @@ def test_users_who_connect_get_what_single_reads_would_have_said(client: Client,
         append(log, "a", "b", "c", ch=inbox(uid))
     gen = log.read(inbox(uids[0]), None).gen
     log.ack(uids[0], inbox(uids[0]), gen, 1)
-    Memberships(client, keys).add(uids[0], "team b")
-    Memberships(client, keys).add(uids[0], "team a")
+    Memberships(log).add("team b", uids[0])
+    Memberships(log).add("team a", uids[0])
     arrivals = [Arrival(uid, UNREAD) for uid in uids]
     arrivals[2] = Arrival(uids[2], Position(log.read(inbox(uids[2]), None).gen, 2))
     arrivals[4] = Arrival(uids[4], Position("invented", 9))

@@ -1,11 +1,10 @@
-"""The ring's mirror, softdown marks, away records, node figures, memberships."""
+"""The ring's mirror, softdown marks, away records, node figures."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from ringway.store.keys import Keys
-from ringway.store.memberships import Memberships
 from ringway.store.node_stats import NodeStats
 from ringway.store.ring_mirror import RingMirror
 from ringway.store.softdown import AwayRecords, SoftDownMarks
@@ -84,14 +83,3 @@ def test_node_figures_vanish_with_the_node(client: Any, keys: Keys) -> None:
     assert stats.read(["n1", "n3"]) == {"n1": {"sessions": 7}}
     wait_until(lambda: "n2" not in stats.read(["n1", "n2"]), 5.0, "the silent node's figures are gone")
     assert stats.read([]) == {}
-
-
-def test_memberships(client: Any, keys: Keys) -> None:
-    memberships = Memberships(client, keys)
-    for uid, group in (("alice", "red"), ("alice", "blue"), ("bob", "red"), ("alice", "red")):
-        memberships.add(uid, group)
-    assert memberships.groups_of("alice") == ["blue", "red"]
-    assert memberships.members_of("red") == ["alice", "bob"]
-    memberships.remove("alice", "red")
-    memberships.remove("nobody", "red")
-    assert (memberships.groups_of("alice"), memberships.members_of("red")) == (["blue"], ["bob"])

@@ -105,3 +105,17 @@ def doorman(node: Node) -> None:
             node.join(session, "lobby")
             gevent.sleep(0.3)
         return not session.uid.endswith("banned")
+
+
+def members_only(node: Node) -> None:
+    """Nobody joins a team by asking; the application says who is in it."""
+
+    @node.authorize
+    def may(session: Session, action: str, target: str) -> bool:
+        return action != "join" or not target.startswith("team")
+
+    @node.flask.post("/members")
+    def members() -> dict[str, bool]:
+        change = node.add_members if "add" in request.args else node.remove_members
+        change(request.args["group"], request.get_json())
+        return {"ok": True}

@@ -28,7 +28,8 @@ class Team:
         self._channel = nodes.keys.group_channel(self.group)
         self.client = connect(redis_url)
         self.log = MessageLog(self.client, nodes.keys)
-        Memberships(self.client, nodes.keys).add(self.ann, self.group)
+        self.members = Memberships(self.log)
+        self.members.add(self.group, self.ann)
         self.publish(1, 2, 3)
 
     def publish(self, *bodies: int) -> None:
