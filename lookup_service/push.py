@@ -25,6 +25,8 @@ BACK_END = ""  # the `from` of a message that no user sent
 class Push:
     """Durable messages are safe once a call returns; the recipient's node is told, and finds them anyway if not.
 
+    Bodies are JSON text.
+
     Args:
         down: the nodes that are passed over at the moment.
     """
@@ -35,17 +37,16 @@ class Push:
         self._client, self._keys, self._log, self._rings, self._down = client, keys, log, rings, down
         self._away = AwayRecords(client, keys)
 
-    def send(self, id: str, uids: Sequence[str], body: Any) -> list[Appended]:
+    def send(self, id: str, uids: Sequence[str], body: bytes) -> list[Appended]:
         """To users' inboxes. The same id again is a duplicate and changes nothing.
 
         Raises:
             Unavailable: Redis took some or none; send again with the same id.
         """
-        text = orjson.dumps(body)
         owners = [self._owner(uid) for uid in uids]
         channels = [self._keys.node_channel(owner) if owner else None for owner in owners]
         appends = [
-            Append(inbox(uid), BACK_END, id, text, channel) for uid, channel in zip(uids, channels, strict=True)
+            Append(inbox(uid), BACK_END, id, body, channel) for uid, channel in zip(uids, channels, strict=True)
         ]
         done = _all(self._log.append_many(appends))
         self._pass_on([
@@ -55,25 +56,25 @@ class Push:
         ])
         return done
 
-    def send_volatile(self, id: str, uids: Sequence[str], body: Any) -> None:
+    def send_volatile(self, id: str, uids: Sequence[str], body: bytes) -> None:
         """To the sessions that users have now, at most once. Raises Unavailable, NoActiveMember."""
         notices = []
         for uid in uids:
             owner = self._owner(uid)
             if owner is None:
                 raise NoActiveMember
-            frame = volatile_msg(ch=inbox(uid), id=id, sender=BACK_END, body=body, ts=_now_ms())
+            frame = volatile_msg(ch=inbox(uid), id=id, sender=BACK_END, body=orjson.Fragment(body), ts=_now_ms())
             notices.append((self._keys.node_channel(owner), VolatileNotice(inbox(uid), frame)))
         self._publish(notices)
 
-    def publish(self, id: str, group: str, body: Any) -> Appended:
+    def publish(self, id: str, group: str, body: bytes) -> Appended:
         """To a group's log. Raises Unavailable."""
         channel = self._keys.group_channel(group)
-        return self._log.append(Append(group_log(group), BACK_END, id, orjson.dumps(body), channel))
+        return self._log.append(Append(group_log(group), BACK_END, id, body, channel))
 
-    def broadcast(self, id: str, body: Any) -> None:
+    def broadcast(self, id: str, body: bytes) -> None:
         """To every session of the cluster, at most once. Raises Unavailable."""
-        frame = volatile_msg(ch=EVERYBODY, id=id, sender=BACK_END, body=body, ts=_now_ms())
+        frame = volatile_msg(ch=EVERYBODY, id=id, sender=BACK_END, body=orjson.Fragment(body), ts=_now_ms())
         self._publish([(self._keys.all_channel, VolatileNotice(EVERYBODY, frame))])
 
     def order(self, node: str, op: str, **args: Any) -> None:

@@ -26,6 +26,7 @@ CLIENT = {
     "ping": frames.Ping,
     "moving": frames.Moving,
 }
+PARSED = "json"  # not of the frame: the text of its body
 VERSION = Version(1, 2)
 INBOX = {"group": "g", "gen": "a", "seq": 1, "unread": 0, "recovered": False, "oldest": 1}
 NODE = {
@@ -71,10 +72,10 @@ def test_every_range_is_in_the_table_with_its_action(first: int, last: int, acti
 def test_every_client_frame_is_in_the_table_with_its_fields() -> None:
     table = frame_table("### From the client")
     assert {t: set(row) for t, row in table.items()} == {
-        t: {field.name.rstrip("_") for field in fields(kind)} for t, kind in CLIENT.items()
+        t: {field.name.rstrip("_") for field in fields(kind)} - {PARSED} for t, kind in CLIENT.items()
     }
     for t, kind in CLIENT.items():
-        required = {field.name for field in fields(kind) if field.default is MISSING}
+        required = {field.name for field in fields(kind) if field.default is MISSING} - {PARSED}
         assert {field for field, must in table[t].items() if must == "required"} == required
 
 
@@ -97,12 +98,14 @@ def test_no_frame_that_nodes_send_is_left_out() -> None:
     """Each function of core.frames that returns bytes is a frame, or a part of `msg`."""
     returns = {name: getattr(each, "__annotations__", {}).get("return") for name, each in vars(frames).items()}
     makers = {name for name, kind in returns.items() if kind == "bytes"}
-    assert makers - {"msg_head", "msg_tail", "volatile_msg"} == NODE.keys() - {"msg", "pong"}
+    assert makers - {"msg_head", "msg_tail", "volatile_msg", "body_json", "_body"} == NODE.keys() - {"msg", "pong"}
 
 
 def test_the_limits_are_those_of_the_code() -> None:
     assert f"{frames.FRAME_LIMIT:,} bytes" in section("## 9. Limits")
     assert f"| recipients of one `send` | {frames.MAX_RECIPIENTS} |" in TEXT
+    assert f"nested at most {frames.MAX_DEPTH} levels deep" in TEXT
+    assert f"| lists and objects within each other in a `body` | {frames.MAX_DEPTH} |" in TEXT
     assert f"1 to {MAX_BYTES} bytes of UTF-8" in TEXT
     assert f"1 to {frames.MAX_ID_BYTES} printable ASCII" in TEXT
     assert frames.SUBPROTOCOL in TEXT

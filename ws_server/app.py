@@ -19,10 +19,10 @@ from collections.abc import Callable, Iterable
 from secrets import token_urlsafe
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
-import orjson
 from gevent.event import AsyncResult
 
 from ringway.core.errors import Unavailable
+from ringway.core.frames import body_json
 from ringway.core.uids import validate_group, validate_uid
 
 from .hooks import Hooks
@@ -97,7 +97,8 @@ class Node:
     def on_message(self, handler: F | None = None, *, inline: bool = False) -> F | Callable[[F], F]:
         """`handler(session, message)` for each `send` of a client, before it is delivered.
 
-        True: the application has dealt with it, it goes no further. It runs at least once a message: a client whose
+        True: the application has dealt with it, it goes no further; else it goes on as it came, whatever the handler
+        changed in its body. It runs at least once a message: a client whose
         connection broke before the `ok` sends again, with the same `message.id`, and the log, which tells copies
         apart, is only asked afterwards. So let what it does be keyed by (session.uid, message.id):
 
@@ -159,23 +160,25 @@ class Node:
 
         Raises:
             InvalidUid: a recipient breaks the rules.
+            InvalidInput: the body is no JSON, or nested too deep.
         """
         uids = [validate_uid(uid, "to") for uid in ([to] if isinstance(to, str) else to)]
         receipt = Receipt()
-        text = orjson.dumps(body)
+        text = body_json(body)
         self._delivery.send(from_, id or token_urlsafe(12), uids, text, receipt.settle, volatile=volatile)
         return receipt
 
     def publish(self, group: str, body: Any, *, id: str | None = None, from_: str = "") -> Receipt:
-        """A message to a group. Raises InvalidUid for a bad group name."""
+        """A message to a group. Raises InvalidUid, for a bad group name, and InvalidInput, as `send`."""
         receipt = Receipt()
-        text = orjson.dumps(body)
+        text = body_json(body)
         self._delivery.publish(from_, id or token_urlsafe(12), validate_group(group), text, receipt.settle)
         return receipt
 
     def broadcast(self, body: Any, *, id: str | None = None, from_: str = "") -> None:
-        """A volatile message to every session of the cluster."""
-        self._delivery.broadcast(from_, id or token_urlsafe(12), orjson.dumps(body))
+        """A volatile message to every session of the cluster. Raises InvalidInput, as `send`."""
+        text = body_json(body)
+        self._delivery.broadcast(from_, id or token_urlsafe(12), text)
 
     # Sessions and groups.
 

@@ -7,8 +7,6 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
-import orjson
-
 from ringway.core import frames
 from ringway.core.close_codes import CloseCode, reason_text
 from ringway.core.errors import InvalidFrame, Unavailable
@@ -116,8 +114,7 @@ class Dispatch:
 
     def _deliver(self, session: Session, send: Send) -> None:
         settle = self._settle(session, send.id)
-        body = orjson.dumps(send.body)
-        self._delivery.send(session.uid, send.id, send.to, body, settle, volatile=send.volatile, sid=session.sid)
+        self._delivery.send(session.uid, send.id, send.to, send.json, settle, volatile=send.volatile, sid=session.sid)
 
     def _settle(self, session: Session, id: str) -> Callable[[int | Unavailable | None], None]:
         def settle(outcome: int | Unavailable | None) -> None:
@@ -149,8 +146,7 @@ class Dispatch:
 
     def _append(self, session: Session, publish: Publish) -> None:
         settle = self._settle(session, publish.id)
-        body = orjson.dumps(publish.body)
-        self._delivery.publish(session.uid, publish.id, publish.group, body, settle, sid=session.sid)
+        self._delivery.publish(session.uid, publish.id, publish.group, publish.json, settle, sid=session.sid)
 
     def _broadcast(self, session: Session, broadcast: Broadcast) -> None:
         if self._broadcast_roles.isdisjoint(session.roles):
@@ -169,7 +165,7 @@ class Dispatch:
 
     def _to_everybody(self, session: Session, broadcast: Broadcast) -> None:
         self._settle(session, broadcast.id)(
-            self._delivery.broadcast(session.uid, broadcast.id, orjson.dumps(broadcast.body))
+            self._delivery.broadcast(session.uid, broadcast.id, broadcast.json)
         )
 
     def _join(self, session: Session, join: Join) -> None:

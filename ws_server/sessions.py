@@ -10,8 +10,10 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
+import orjson
+
 from ringway.core.close_codes import CloseCode
-from ringway.core.frames import volatile_msg
+from ringway.core.frames import body_json, volatile_msg
 from ringway.core.ring import Arc
 from ringway.core.session_index import SessionIndex
 
@@ -54,8 +56,12 @@ class Session:
         return self.user.uid
 
     def send(self, body: Any, *, id: str = "app") -> None:
-        """A volatile `msg` to this session alone. Args: body: any JSON value; id: for the client to tell it by."""
-        frame = volatile_msg(ch=self.user.inbox.ch, id=id, sender="", body=body, ts=int(time.time() * 1000))
+        """A volatile `msg` to this session alone. Args: body: any JSON value; id: for the client to tell it by.
+
+        Raises InvalidInput where the body is no JSON, or nested too deep.
+        """
+        text, now_ms = orjson.Fragment(body_json(body)), int(time.time() * 1000)
+        frame = volatile_msg(ch=self.user.inbox.ch, id=id, sender="", body=text, ts=now_ms)
         self.send_frame(encode_text(frame))
 
     def send_text(self, text: bytes) -> None:

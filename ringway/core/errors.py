@@ -39,7 +39,10 @@ SHOWN = 80
 
 def shown(value: object) -> str:
     """The value for an error text: its repr, cut to 80 characters so that a hostile value cannot flood a log."""
-    text = repr(value)
+    try:
+        text = repr(value)
+    except RecursionError:  # JSON of a client may be nested deeper than Python can write
+        text = f"a deeply nested {type(value).__name__}"
     return text if len(text) <= SHOWN else text[: SHOWN - 1] + "…"
 
 

@@ -1,7 +1,7 @@
 """The frames of `ringway.v1`: JSON text, one object each. `docs/protocol.md` is their specification.
 
-One parser for what clients send, one serialiser for what nodes send. Bodies are any JSON value; a node passes them
-on as it got them. Fields that are not named here are ignored, so that newer clients can talk to older nodes.
+One parser for what clients send, one serialiser for what nodes send. Bodies are any JSON value; a node passes on their
+value, written anew. Fields that are not named here are ignored, so that newer clients can talk to older nodes.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import orjson
 
-from .errors import InvalidFrame, InvalidUid
+from .errors import InvalidFrame, InvalidInput
 from .members import Version
 from .uids import validate_group, validate_uid
 
@@ -21,6 +21,7 @@ FRAME_LIMIT = 65536
 MAX_RECIPIENTS = 1000
 MAX_ID_BYTES = 64
 DEDUP_S = 3600  # for so long at least a log knows a message's id
+MAX_DEPTH = 254  # of lists and objects in a body: what can be written again; more can be read
 SUBPROTOCOL = "ringway.v1"
 _GEN = re.compile(r"[0-9A-Za-z_-]{1,32}")
 _ID = re.compile(r"[\x21-\x7e]{1,64}")
@@ -47,11 +48,15 @@ class Position(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Send:
-    """A message to one or several users. `id` is the sender's own, for `ok` and for de-duplication."""
+    """A message to one or several users. `id` is the sender's own, for `ok` and for de-duplication.
+
+    `json` is the body's text, which is what goes on: what somebody changes in `body` does not.
+    """
 
     id: str
     to: tuple[str, ...]
     body: Any
+    json: bytes
     volatile: bool = False
 
 
@@ -70,11 +75,12 @@ class Leave:
 
 @dataclass(frozen=True, slots=True)
 class Publish:
-    """A message to a group."""
+    """A message to a group. `json` as in Send."""
 
     id: str
     group: str
     body: Any
+    json: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +89,7 @@ class Broadcast:
 
     id: str
     body: Any
+    json: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +127,11 @@ def parse_client_frame(text: str | bytes) -> ClientFrame:
         raise InvalidFrame("frame", text[:80], f"must be JSON ({error})", "send one JSON object a message") from None
     if not isinstance(raw, dict):
         raise InvalidFrame("frame", raw, "must be a JSON object", 'send {"t": ...}')
+    return client_frame(raw)
+
+
+def client_frame(raw: Mapping[str, Any]) -> ClientFrame:
+    """As `parse_client_frame`, of JSON that has been read."""
     t = raw.get("t")
     parse = _PARSERS.get(t) if isinstance(t, str) else None
     if parse is None:
@@ -127,11 +139,8 @@ def parse_client_frame(text: str | bytes) -> ClientFrame:
                            code="unknown_frame", id=_known_id(raw))
     try:
         return parse(raw)
-    except InvalidUid as error:
+    except InvalidInput as error:
         raise InvalidFrame(error.field, error.value, error.rule, error.remedy, id=_known_id(raw)) from None
-    except InvalidFrame as error:
-        error.id = _known_id(raw)
-        raise
 
 
 def _known_id(raw: Mapping[str, Any]) -> str | None:
@@ -146,7 +155,7 @@ def _send(raw: Mapping[str, Any]) -> Send:
     volatile = raw.get("volatile", False)
     if not isinstance(volatile, bool):
         raise InvalidFrame("volatile", volatile, "must be true or false", "leave it out for a durable message")
-    return Send(_message_id(raw), uids, _body(raw), volatile)
+    return Send(_message_id(raw), uids, raw.get("body"), _body(raw), volatile)
 
 
 def _recipients(to: list[Any]) -> tuple[str, ...]:
@@ -157,11 +166,11 @@ def _recipients(to: list[Any]) -> tuple[str, ...]:
 
 
 def _publish(raw: Mapping[str, Any]) -> Publish:
-    return Publish(_message_id(raw), validate_group(raw.get("group")), _body(raw))
+    return Publish(_message_id(raw), validate_group(raw.get("group")), raw.get("body"), _body(raw))
 
 
 def _broadcast(raw: Mapping[str, Any]) -> Broadcast:
-    return Broadcast(_message_id(raw), _body(raw))
+    return Broadcast(_message_id(raw), raw.get("body"), _body(raw))
 
 
 def _join(raw: Mapping[str, Any]) -> Join:
@@ -204,10 +213,19 @@ def _message_id(raw: Mapping[str, Any]) -> str:
     raise InvalidFrame("id", value, rule, "give each message an id of its own, such as a UUID")
 
 
-def _body(raw: Mapping[str, Any]) -> Any:
+def _body(raw: Mapping[str, Any]) -> bytes:
     if "body" not in raw:
         raise InvalidFrame("body", None, "must be there", "add a body; null is allowed")
-    return raw["body"]
+    return body_json(raw["body"])
+
+
+def body_json(body: Any) -> bytes:
+    """The text of a message's body. Raises InvalidInput where it is no JSON value, or nested too deep."""
+    try:
+        return orjson.dumps(body)
+    except orjson.JSONEncodeError as error:
+        rule = f"must be a JSON value that is nested at most {MAX_DEPTH} levels deep ({error})"
+        raise InvalidInput("body", body, rule, "send a flatter one, or a part of it as text") from None
 
 
 def _position(raw: Any, field: str) -> Position:

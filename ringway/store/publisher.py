@@ -17,7 +17,7 @@ from typing import Any, NamedTuple, Protocol
 import orjson
 
 from ringway.core.errors import Unavailable
-from ringway.core.frames import volatile_msg
+from ringway.core.frames import body_json, volatile_msg
 from ringway.core.hashing import XXH64, hashing
 from ringway.core.keys import DEVELOPMENT_KEYS, KeyRing
 from ringway.core.uids import validate_group, validate_uid
@@ -89,6 +89,7 @@ class Publisher:
 
         Raises:
             InvalidUid: a recipient cannot be a uid.
+            InvalidInput: the body is no JSON, or nested too deep.
             Unavailable: Redis does not answer; not everybody may have it yet.
         """
         uids = [validate_uid(uid, "to") for uid in dict.fromkeys([to] if isinstance(to, str) else to)]
@@ -96,7 +97,7 @@ class Publisher:
         if volatile:
             self._send_volatile(uids, message_id, body)
             return Sent(message_id, [])
-        text = orjson.dumps(body)
+        text = body_json(body)
         appends = [Append(inbox(uid), self._sender, message_id, text, self._node_channel(uid)) for uid in uids]
         places = _all_there(self._log.append_many(appends))
         self._tell_again([(uid, at) for uid, at in zip(uids, places, strict=True) if not at.receivers])
@@ -106,10 +107,10 @@ class Publisher:
         """Send to a group: to its members, connected or not. Arguments and errors as `send`."""
         message_id = id or str(uuid.uuid4())
         channel = self._keys.group_channel(validate_group(group))
-        return self._log.append(Append(group_log(group), self._sender, message_id, orjson.dumps(body), channel))
+        return self._log.append(Append(group_log(group), self._sender, message_id, body_json(body), channel))
 
     def broadcast(self, body: Any, *, id: str | None = None) -> str:
-        """Send to everybody who is connected now; it is kept in no log. Returns the id. Raises Unavailable."""
+        """Send to everybody who is connected now; it is kept in no log. Returns the id. Errors as `send`."""
         message_id = id or str(uuid.uuid4())
         self._publish([(self._keys.all_channel, self._volatile(EVERYBODY, message_id, body, forwarded=True))])
         return message_id
@@ -166,7 +167,8 @@ class Publisher:
         return self._keys.node_channel(owner) if owner else None
 
     def _volatile(self, ch: str, message_id: str, body: Any, *, forwarded: bool) -> bytes:
-        frame = volatile_msg(ch=ch, id=message_id, sender=self._sender, body=body, ts=int(self._clock() * 1000))
+        text, now_ms = orjson.Fragment(body_json(body)), int(self._clock() * 1000)
+        frame = volatile_msg(ch=ch, id=message_id, sender=self._sender, body=text, ts=now_ms)
         return encode(VolatileNotice(ch, frame, forwarded))
 
 

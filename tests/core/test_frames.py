@@ -9,20 +9,33 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ringway.core import frames
-from ringway.core.errors import InvalidFrame
-from ringway.core.frames import Ack, Broadcast, Join, Leave, Moving, Ping, Position, Publish, Send, parse_client_frame
+from ringway.core.errors import InvalidFrame, InvalidInput
+from ringway.core.frames import (
+    MAX_DEPTH,
+    Ack,
+    Broadcast,
+    Join,
+    Leave,
+    Moving,
+    Ping,
+    Position,
+    Publish,
+    Send,
+    body_json,
+    parse_client_frame,
+)
 from ringway.core.members import Version
 
 
 @pytest.mark.parametrize(("text", "frame"), [
-    ('{"t":"send","id":"1","to":"bob","body":{"a":1}}', Send("1", ("bob",), {"a": 1})),
+    ('{"t":"send","id":"1","to":"bob","body":{"a":1}}', Send("1", ("bob",), {"a": 1}, b'{"a":1}')),
     ('{"t":"send","id":"1","to":["bob","用户7","bob"],"body":null,"volatile":true}',
-     Send("1", ("bob", "用户7"), None, True)),
+     Send("1", ("bob", "用户7"), None, b"null", True)),
     ('{"t":"join","group":"g"}', Join("g")),
     ('{"t":"join","group":"g","from":{"gen":"x1","seq":7}}', Join("g", Position("x1", 7))),
     ('{"t":"leave","group":"g"}', Leave("g")),
-    ('{"t":"publish","id":"1","group":"g","body":"hi","new_field":1}', Publish("1", "g", "hi")),
-    ('{"t":"broadcast","id":"1","body":[1]}', Broadcast("1", [1])),
+    ('{"t":"publish","id":"1","group":"g","body":"hi","new_field":1}', Publish("1", "g", "hi", b'"hi"')),
+    ('{"t":"broadcast","id":"1","body":[1]}', Broadcast("1", [1], b"[1]")),
     ('{"t":"ack","ch":"u:bob","gen":"x","seq":3}', Ack("u:bob", "x", 3)),
     ('{"t":"ping"}', Ping()),
     ('{"t":"moving"}', Moving()),
@@ -62,6 +75,28 @@ def test_a_bad_frame_keeps_its_id_for_the_answer() -> None:
         assert caught.value.id == "m1"
 
 
+def nested(levels: int) -> str:
+    return "[" * levels + "]" * levels
+
+
+@pytest.mark.parametrize("frame", ['"t":"send","to":"bob"', '"t":"send","to":"bob","volatile":true',
+                                   '"t":"publish","group":"g"'])
+def test_a_body_that_could_not_be_written_again_is_a_bad_frame_with_its_id(frame: str) -> None:
+    def parsed(levels: int) -> object:
+        return parse_client_frame('{"id":"m1",' + frame + ',"body":' + nested(levels) + "}")
+
+    assert getattr(parsed(MAX_DEPTH), "json", None) == nested(MAX_DEPTH).encode()
+    for levels in (MAX_DEPTH + 1, 1000):
+        with pytest.raises(InvalidFrame, match="nested at most 254 levels deep") as caught:
+            parsed(levels)
+        assert (caught.value.field, caught.value.id, caught.value.code) == ("body", "m1", "bad_frame")
+
+
+def test_a_body_that_is_no_json_is_named() -> None:
+    with pytest.raises(InvalidInput, match=r"body=<object .*must be a JSON value"):
+        body_json(object())
+
+
 def refusal(data: str | bytes) -> str:
     """The text of the refusal, or nothing; any other exception is the test's failure."""
     try:
@@ -84,6 +119,14 @@ def test_any_json_is_either_a_frame_or_an_invalid_frame(value: object) -> None:
 @given(st.binary(max_size=60))
 def test_any_bytes_are_either_a_frame_or_an_invalid_frame(data: bytes) -> None:
     assert len(refusal(data)) < 500
+
+
+@given(st.integers(0, 1100), st.sampled_from(['{"t":"send","id":"1","to":"bob","body":%s}', "%s", '{"t":%s}',
+                                              '{"t":"send","id":"1","to":[%s],"body":1}', '{"t":"join","group":%s}',
+                                              '{"t":"publish","id":"1","group":"g","body":{"a":%s}}',
+                                              '{"t":"join","group":"g","from":%s}', '{"t":"ack","ch":%s}']))
+def test_json_of_any_depth_is_either_a_frame_or_an_invalid_frame(levels: int, text: str) -> None:
+    assert len(refusal(text % nested(levels))) < 500
 
 
 def test_a_position_survives_the_query() -> None:

@@ -1,4 +1,4 @@
-"""Coverage-guided fuzzing of the frame reader and the request parser with atheris, for as long as it is told.
+"""Coverage-guided fuzzing of the readers of frames, requests and JSON with atheris, for as long as it is told.
 
     pip install atheris
     python -m tests.fuzz.fuzz_wire -max_total_time=60 [CORPUS]
@@ -13,8 +13,11 @@ import sys
 
 import atheris
 
-with atheris.instrument_imports(include=["ringway.ws_server.wire", "ringway.ws_server.handshake"]):
-    from ringway.ws_server import handshake, wire  # noqa: F401 - instrumented at their first import
+with atheris.instrument_imports(
+    include=["ringway.core.frames", "ringway.ws_server.wire", "ringway.ws_server.handshake"]
+):
+    from ringway.core import frames  # noqa: F401 - instrumented at their first import
+    from ringway.ws_server import handshake, wire  # noqa: F401
 
 from .inputs import SEEDS, TAKES, one_input
 

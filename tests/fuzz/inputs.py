@@ -1,11 +1,13 @@
 """What one input of the fuzzers does: any difference between two readers, or any exception, is a failure.
 
-Byte 0 says what it is: a stream of frames, cut at the place that byte 1 names, or an HTTP request head. Streams are
-read whole and cut, compiled and in Python, and by `websockets`.
+Byte 0 says what it is: a stream of frames, cut at the place that byte 1 names, an HTTP request head, or the text of a
+client's frame. Streams are read whole and cut, compiled and in Python, and by `websockets`.
 """
 
 from __future__ import annotations
 
+from ringway.core.errors import InvalidFrame
+from ringway.core.frames import parse_client_frame
 from ringway.ws_server import fast, handshake, wire
 from ringway.ws_server.deflate import negotiate
 from tests.ws_server.test_wire_fuzz import agree, ours
@@ -18,6 +20,7 @@ SEEDS = (
     b"\x00\x00\x82\xff\x00\x00\x00\x00\x00\x00\x01\x00\x00\x00\x00\x00" + bytes(256),
     b"\x00\x07\x81\x82\x00\x00\x00\x00\xc3\xa4\x81\x81\x00\x00\x00\x00\xff",
     b"\x01GET /ws?ticket=x HTTP/1.1\r\nHost: a\r\nUpgrade: websocket",
+    b'\x02{"t":"send","id":"1","to":"bob","body":' + b"[" * 300 + b"]" * 300 + b"}",
 )
 TAKES = (fast.compiled.take, wire.python_take) if fast.compiled else (wire.python_take,)
 
@@ -58,6 +61,16 @@ def request(data: bytes) -> None:
         assert b"\r\n\r\n" in handshake.accept_response(parsed, deflate=handshake.agree_deflate(parsed))
 
 
+def client_frame(data: bytes) -> None:
+    """A frame, or a refusal that can be said."""
+    said = ""
+    try:
+        parse_client_frame(data)
+    except InvalidFrame as error:
+        said = str(error)
+    assert len(said) < 500
+
+
 def one_input(data: bytes) -> None:
     if len(data) > 2:
-        (request if data[0] & 1 else frames)(data[1:])
+        (frames, request, client_frame)[data[0] % 3](data[1:])

@@ -27,6 +27,7 @@ from tests.lookup_service.registered import Cluster
 from tests.lookup_service.test_routing import ODD_UIDS
 
 KEY = {"Authorization": f"Bearer {API_KEY}"}
+DEEP: Any = orjson.loads("[" * 300 + "]" * 300)
 
 
 @pytest.fixture
@@ -260,7 +261,9 @@ def test_groups_and_everybody(services: Services, client: FlaskClient, redis_url
     ("path", "body"),
     [("/send", {"body": 1}), ("/send", {"to": [], "body": 1}), ("/send", {"to": "a"}), ("/send", {"to": "", "body": 1}),
      ("/send", {"to": "a", "body": 1, "id": "has space"}), ("/send", {"to": "a", "body": "x" * 65_536}),
-     ("/publish", {"body": 1}), ("/broadcast", {}), ("/send", {"to": "a", "body": 1, "volatile": "yes"})],
+     ("/publish", {"body": 1}), ("/broadcast", {}), ("/send", {"to": "a", "body": 1, "volatile": "yes"}),
+     ("/send", {"to": "a", "body": DEEP}), ("/send", {"to": "a", "body": DEEP, "volatile": True}),
+     ("/publish", {"group": "g", "body": DEEP}), ("/broadcast", {"body": DEEP}), ("/send", {"to": DEEP, "body": 1})],
 )  # fmt: skip
 def test_messages_that_break_a_rule(client: FlaskClient, path: str, body: dict[str, Any]) -> None:
     answer = client.post(path, json=body, headers=KEY)

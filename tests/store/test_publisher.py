@@ -8,7 +8,7 @@ from typing import Any
 import orjson
 import pytest
 
-from ringway.core.errors import ConfigError, InvalidUid
+from ringway.core.errors import ConfigError, InvalidInput, InvalidUid
 from ringway.core.hashing import XXH64, hashing
 from ringway.core.keys import DEVELOPMENT_KEYS, KeyRing
 from ringway.core.members import Member, RingDocument, Version
@@ -51,6 +51,14 @@ def heard(listener: Any) -> tuple[str, Any]:
     message = listener.get_message(timeout=5.0)
     assert message is not None, "nothing was published"
     return message["channel"].decode(), decode(message["data"])
+
+
+def test_a_body_that_cannot_be_written_is_the_callers_error(publisher: Publisher) -> None:
+    deep = orjson.loads("[" * 300 + "]" * 300)
+    for call in (lambda: publisher.send("bob", deep), lambda: publisher.send("bob", deep, volatile=True),
+                 lambda: publisher.publish("team", deep), lambda: publisher.broadcast(deep)):
+        with pytest.raises(InvalidInput, match="nested at most 254 levels deep"):
+            call()
 
 
 def test_the_owner_is_told(client: Any, keys: Keys, publisher: Publisher, listener: Any) -> None:

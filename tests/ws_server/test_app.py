@@ -7,10 +7,14 @@ from contextlib import suppress
 from typing import Any
 
 import httpx
+import orjson
 import pytest
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
+from ringway.core.errors import InvalidInput
+from ringway.ws_server.app import Node
+from ringway.ws_server.hooks import Hooks
 from tests.harness import redises, zookeepers
 
 from .nodes import Nodes, RunningNode, until
@@ -62,6 +66,15 @@ def test_the_handler_runs_again_for_a_message_that_is_sent_again_and_can_tell_it
         client.send(t="send", id="order-1", to="echo", body="buy")
         assert client.wait("msg")["id"] == "order-1"
         client.close()
+
+
+def test_a_body_that_cannot_be_written_is_the_callers_error() -> None:
+    missing: Any = None
+    node = Node("n1", Hooks(), missing, missing, missing, missing, missing)
+    deep = orjson.loads("[" * 300 + "]" * 300)
+    for call in (lambda: node.send("bob", deep), lambda: node.publish("room", deep), lambda: node.broadcast(deep)):
+        with pytest.raises(InvalidInput, match="nested at most 254 levels deep"):
+            call()
 
 
 def test_what_the_handler_leaves_alone_is_delivered(chat: Nodes) -> None:
