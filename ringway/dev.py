@@ -15,11 +15,14 @@ import threading
 import time
 from dataclasses import dataclass
 from types import FrameType
+from typing import Any
+from urllib.parse import urlsplit
 
 import click
 
 from .core.errors import RingwayError
-from .operator import LookupApi, LookupFailed, watch
+from .operator import POLL_S, LookupApi, LookupFailed, watch
+from .options import without_password
 from .processes import Child, Processes
 from .servers import (
     LOOKUP_READY,
@@ -36,6 +39,7 @@ LOOPBACK = "127.0.0.1"
 GRACE_S = 5.0
 INSIST_S = 0.3  # there is nobody left to drain to
 FOLLOW_RETRY_S = 0.5
+PATIENCE_S = 10.0  # then it is said what the cluster waits for
 COLOURS = ("cyan", "green", "yellow", "blue", "magenta", "bright_cyan", "bright_green", "bright_yellow")
 # What only one process may have; a value of the developer's shell must not reach all of them.
 OF_ONE_PROCESS: dict[str, str | None] = {"RINGWAY_ADVERTISE": None, "RINGWAY_NODE_ID": None, "RINGWAY_HOST": LOOPBACK}
@@ -86,36 +90,36 @@ class DevCluster:
     def __init__(self, options: DevOptions, stream: Stream) -> None:
         self._options = options
         self._stream = stream
-        self._events: queue.SimpleQueue[str] = queue.SimpleQueue()
+        self._ends: queue.SimpleQueue[str | RingwayError] = queue.SimpleQueue()  # the first one ends it
         self._env: dict[str, str | None] = {}
         self._services: list[Child] = []
-        self._failure: RingwayError | None = None
+        self._urls: dict[str, str] = {}  # of those that were ready
         self._stopping = threading.Event()
-        self._processes = Processes(on_line=lambda child, line: stream.relay(child.name, line), on_exit=self._ended)
+        self._processes = Processes(on_line=self._said, on_exit=self._ended)
 
     def run(self) -> int:
         """Run until a signal; gives the exit code."""
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, self._on_signal)
         threading.Thread(target=self._start_and_report, name="start", daemon=True).start()
-        reason = self._events.get()
-        self._stream.print(f"{reason}; stopping")
+        end = self._ends.get()
+        failed = isinstance(end, RingwayError)
+        self._stream.print(f"{'the cluster did not start' if failed else end}; stopping")
         self._stop()
-        if self._failure is not None:
-            click.echo(str(self._failure), err=True)
+        if failed:
+            click.echo(str(end), err=True)
             return 1
         self._stream.print("everything is stopped")
         return 0
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
-        self._events.put(signal.Signals(number).name)
+        self._ends.put(signal.Signals(number).name)
 
     def _start_and_report(self) -> None:
         try:
             self._start()
         except RingwayError as error:
-            self._failure = error
-            self._events.put("the cluster did not start")
+            self._ends.put(error)
 
     def _start(self) -> None:
         zookeeper = self._options.zookeeper or start_zookeeper(self._processes)[1]
@@ -130,14 +134,29 @@ class DevCluster:
             child.wait_line(NODE_READY, READY_TIMEOUT_S)
         api = LookupApi(urls)
         self._wait_active(api, {child.name for child in nodes})
-        self._stream.print(self._summary(urls))
+        if not self._stopping.is_set():
+            self._stream.print(self._summary(urls))
         self._follow(api)
 
     def _wait_active(self, api: LookupApi, names: set[str]) -> None:
-        """Until the ring has them all. Raises LookupFailed when the lookup ends."""
-        for event, data in api.events():
-            if event == "ring" and names <= {m["id"] for m in data["members"] if m["state"] == "active"}:
+        """Until the ring has them all, however long that takes, or the end. Raises LookupFailed without a lookup."""
+        say_at = time.monotonic() + PATIENCE_S
+        while missing := names - {node["id"] for node in api.get("/nodes")["nodes"] if node["state"] == "active"}:
+            if time.monotonic() >= say_at:
+                self._stream.say("dev", f"still waiting for {', '.join(sorted(missing))}: {self._why(api.health())}")
+                say_at += PATIENCE_S * 6
+            if self._stopping.wait(POLL_S):
                 return
+
+    def _why(self, health: dict[str, Any]) -> str:
+        """What a lookup misses, as far as it knows."""
+        servers = {"zookeeper": "ZooKeeper", "redis": "Redis"}
+        missing = [
+            f"{name} does not answer at {without_password(str(self._env[f'RINGWAY_{part.upper()}']))}"
+            for part, name in servers.items()
+            if not health.get(part)
+        ]
+        return "; ".join(missing) or "their own lines say why they do not join"
 
     def _follow(self, api: LookupApi) -> None:
         """Say what each new ring changes, for as long as the cluster runs."""
@@ -189,29 +208,39 @@ class DevCluster:
             ]
         )
 
+    def _said(self, child: Child, line: str) -> None:
+        """Pass on a line of a part, and keep its URL when it is ready."""
+        if ready := re.search(f"{NODE_READY}|{LOOKUP_READY}", line):
+            self._urls[child.name] = ready[2] or ready[4]
+        self._stream.relay(child.name, line)
+
     def _ended(self, child: Child) -> None:
         """Say what happened to a part that ended by itself; nothing is restarted."""
-        if child.stopping:
+        if child.stopping or self._stopping.is_set():
             return
         self._stream.say(child.name, f"{child.ending}. {self._consequence(child)}")
 
     def _consequence(self, child: Child) -> str:
+        if child in self._services and child.name not in self._urls:
+            return "It never was ready; its lines above say why"
         if child.name.startswith("node-"):
             return (
                 "Its clients come back on the next nodes of the ring; the ring drops it when its ZooKeeper session "
                 f"ends. Start it again, with the variables above: {sys.argv[0]} node --node-id {child.name}"
             )
         if child.name.startswith("lookup-"):
-            return f"Sessions go on. Start one again, with the variables above: {sys.argv[0]} lookup"
+            port = urlsplit(self._urls[child.name]).port
+            return f"Sessions go on. Start it again, with the variables above: {sys.argv[0]} lookup --port {port}"
         if child.name == "zookeeper":
             return "The last ring goes on, and routes are answered as stale; restart `ringway dev` for a new one"
         return "Sessions stay; durable messages are refused. Restart `ringway dev` for a new one"
 
     def _stop(self) -> None:
         self._stopping.set()
+        self._processes.seal()
         signal.signal(signal.SIGINT, self._hurry)
         signal.signal(signal.SIGTERM, self._hurry)
-        self._processes.stop(self._services, GRACE_S, INSIST_S)
+        self._processes.stop(list(self._services), GRACE_S, INSIST_S)
         self._processes.close()
 
     def _hurry(self, number: int, frame: FrameType | None) -> None:

@@ -35,14 +35,19 @@ class LookupApi:
 
     def call(self, method: str, path: str, **request: Any) -> dict[str, Any]:
         """The JSON of the answer. Raises LookupFailed."""
+        return _body(self._ask(method, path, **request))
+
+    def health(self) -> dict[str, Any]:
+        """What `/readyz` says, ready or not. Raises LookupFailed."""
+        return _json(self._ask("GET", "/readyz"))
+
+    def _ask(self, method: str, path: str, **request: Any) -> httpx.Response:
         failures = []
         for url in self._urls:
             try:
-                answer = httpx.request(method, url + path, headers=self._headers, timeout=TIMEOUT_S, **request)
+                return httpx.request(method, url + path, headers=self._headers, timeout=TIMEOUT_S, **request)
             except httpx.HTTPError as error:
                 failures.append(f"{url}: {error or type(error).__name__}")
-                continue
-            return _body(answer)
         raise LookupFailed(f"no lookup service answered ({'; '.join(failures)}); set RINGWAY_LOOKUP or --lookup")
 
     def get(self, path: str, **params: Any) -> dict[str, Any]:
@@ -62,13 +67,17 @@ class LookupApi:
 
 
 def _body(answer: httpx.Response) -> dict[str, Any]:
-    try:
-        body = answer.json()
-    except json.JSONDecodeError:
-        body = {"error": "not_json", "message": answer.text[:200]}
+    body = _json(answer)
     if answer.is_error:
         raise LookupFailed(f"{answer.status_code} {body.get('error')}: {body.get('message')}")
-    return dict(body)
+    return body
+
+
+def _json(answer: httpx.Response) -> dict[str, Any]:
+    try:
+        return dict(answer.json())
+    except json.JSONDecodeError:
+        return {"error": "not_json", "message": answer.text[:200]}
 
 
 def _events(lines: Iterator[str]) -> Iterator[tuple[str, dict[str, Any]]]:

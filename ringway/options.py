@@ -78,7 +78,7 @@ def _masked(value: str) -> str:
     return "***"
 
 
-def _without_password(url: str) -> str:
+def without_password(url: str) -> str:
     return re.sub(r"//[^@/]*@", "//***@", url)
 
 
@@ -173,7 +173,7 @@ REDIS_URL = Checked(
     "url",
     f"must be a URL that starts with {', '.join(s + '://' for s in REDIS_SCHEMES)}",
     _url(*REDIS_SCHEMES),
-    show=_without_password,
+    show=without_password,
 )
 CALLABLE = Checked("module:callable", "must be module:callable", _matching(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*"))
 FILE = Checked("file", "must be a file that can be read", _readable)

@@ -153,7 +153,7 @@ class Processes:
         self._children: list[Child] = []
         self._at_close: list[Callable[[], object]] = []
         self._lock = threading.RLock()
-        self._closed = False
+        self._sealed = False
         self._guardian = subprocess.Popen(
             [sys.executable, "-S", "-E", "-c", _GUARDIAN], stdin=subprocess.PIPE, text=True, start_new_session=True
         )
@@ -171,10 +171,10 @@ class Processes:
     ) -> Child:
         """Start one child. `env` changes this process's environment; None takes a variable away.
 
-        Raises RingwayError after `close`.
+        Raises RingwayError after `seal`.
         """
         with self._lock:
-            if self._closed:
+            if self._sealed:
                 raise RingwayError(f"{name} not started: everything is being stopped")
             child = Child(name, _popen(argv, env or {}, cwd), self._on_line, self._on_exit)
             self._children.append(child)
@@ -182,8 +182,17 @@ class Processes:
         return child
 
     def at_close(self, action: Callable[[], object]) -> None:
-        """Run `action` after all children have ended."""
-        self._at_close.append(action)
+        """Run `action` after all children have ended; at once after `seal`, when none can be started that needs it."""
+        with self._lock:
+            if not self._sealed:
+                self._at_close.append(action)
+                return
+        action()
+
+    def seal(self) -> None:
+        """Nothing can be started any more: what another thread is starting is there already, or never will be."""
+        with self._lock:
+            self._sealed = True
 
     def stop(self, children: Sequence[Child], grace_s: float, insist_s: float | None = None) -> None:
         """SIGTERM to each, and SIGKILL to the group of each that still runs after `grace_s` together.
@@ -203,9 +212,8 @@ class Processes:
             self._tell_guardian("-", child.pid)
 
     def close(self, grace_s: float = 3.0) -> None:
-        """Stop what still runs, last started first, and the guardian. Nothing can be started any more."""
-        with self._lock:
-            self._closed = True
+        """Stop what still runs, last started first, and the guardian."""
+        self.seal()
         for child in reversed(self._children):
             self.stop([child], grace_s)
         self._children.clear()

@@ -66,8 +66,8 @@ def start_redis(
     port = port or free_port()
     folder = tempfile.mkdtemp(prefix="ringway-redis-")
     settings = ["--port", str(port), "--bind", "127.0.0.1", "--save", "", "--dir", folder, *extra]
-    child = processes.start("redis", [binary or redis_binary(), *settings])
     processes.at_close(lambda: shutil.rmtree(folder, ignore_errors=True))
+    child = processes.start("redis", [binary or redis_binary(), *settings])
     child.wait_line(REDIS_READY, READY_TIMEOUT_S)
     return child, f"redis://127.0.0.1:{port}/0"
 

@@ -6,15 +6,15 @@ import os
 import re
 import signal
 import socket
-import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import httpx
 import psutil
 import pytest
 
-from tests.harness.dev import Dev, all_gone
+from tests.harness.dev import Dev, all_gone, none_with
 from tests.harness.waiting import wait_until
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
@@ -88,15 +88,53 @@ def test_no_process_is_left(number: signal.Signals) -> None:
             assert "everything is stopped" in dev.lines[-1]
 
 
-def test_no_process_is_left_when_it_is_stopped_while_it_starts() -> None:
-    starting = subprocess.Popen([*RINGWAY, "dev", "--port", "0"], stdout=subprocess.PIPE, text=True)
-    with starting:
-        assert starting.stdout is not None
-        starting.stdout.readline()
-        running = {str(p.pid): p for p in psutil.Process(starting.pid).children(recursive=True)}
-        starting.send_signal(signal.SIGTERM)
-        starting.communicate(timeout=30.0)
-        all_gone(running)
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("moment", ["zookeeper .*ready", "lookup-1 ", "lookup-2 .*ready", "node-1 ", "node-3 .*ready"])
+def test_stopping_it_while_it_starts_is_no_failure_and_leaves_nothing(
+    moment: str, number: signal.Signals, cluster_name: str, tmp_path: Path
+) -> None:
+    env = {"RINGWAY_CLUSTER": cluster_name, "TMPDIR": str(tmp_path)}
+    with Dev("--lookups", "2", env=env, until=moment) as dev:
+        dev.child.send(number)
+        assert dev.child.wait(20.0)
+        assert dev.child.popen.returncode == 0
+        said = dev.lines[dev.lines.index(f"{number.name}; stopping") :]
+        assert dev.lines[-1] == "everything is stopped"
+        assert not [line for line in said if re.search("killed|exited|not start|is ready", line)]
+        none_with("RINGWAY_CLUSTER", cluster_name)
+        assert not list(tmp_path.glob("ringway-redis-*"))
+
+
+@pytest.mark.parametrize(("server", "variable", "url"), [
+    ("ZooKeeper", "RINGWAY_ZOOKEEPER", "127.0.0.1:1"), ("Redis", "RINGWAY_REDIS", "redis://:secret@127.0.0.1:1/0"),
+])
+def test_a_cluster_that_cannot_come_about_says_what_it_waits_for_and_is_never_called_ready(
+    server: str, variable: str, url: str
+) -> None:
+    missing = f"waiting for node-1, node-2: {server} does not answer at {url.replace(':secret', '***')}"
+    with Dev("--nodes", "2", env={variable: url}, until=re.escape(missing)) as dev:
+        dev.child.send(signal.SIGINT)
+        assert dev.child.wait(30.0)
+        assert dev.child.popen.returncode == 0
+        assert dev.lines[-1] == "everything is stopped"
+        assert not [line for line in dev.lines if "cluster is ready" in line or "not start" in line]
+
+
+def test_a_node_that_does_not_start_is_a_failure_that_says_so() -> None:
+    with Dev("--nodes", "1", env={"RINGWAY_APP": "no_such_module:setup"}, until="the cluster did not start") as dev:
+        assert dev.child.wait(30.0)
+        assert dev.child.popen.returncode == 1
+        said = dev.wait_for(r"node-1 .*exited with code")
+        assert "It never was ready" in said
+        assert "clients" not in said
+
+
+def test_a_lookup_that_dies_is_to_be_started_at_its_port_again() -> None:
+    with Dev("--nodes", "1", "--lookups", "2") as dev:
+        port = dev.wait_for(r"lookup-2 .* ready url=").rpartition(":")[2]
+        first, second = (p for p in psutil.Process(dev.child.pid).children() if "ringway.lookup_service" in p.cmdline())
+        max(first, second, key=lambda process: process.create_time()).kill()
+        assert dev.wait_for(r"lookup-2 .*was killed by SIGKILL").endswith(f"lookup --port {port}")
 
 
 def test_a_taken_port_is_replaced_with_a_word() -> None:

@@ -16,13 +16,17 @@ from ringway.processes import Child, Processes
 from tests.harness.waiting import wait_until
 
 READY_S = 60.0
+VARIABLES = r"^  \S+ node$|node$"
 
 
 class Dev:
-    """A development cluster, as `make demo` starts it. `variables` are those that it prints for another terminal."""
+    """A development cluster, as `make demo` starts it. `variables` are those that it prints for another terminal.
 
-    def __init__(self, *arguments: str, env: Mapping[str, str | None] | None = None) -> None:
-        self._arguments = arguments
+    `until`: the line that is waited for, the end of those variables unless told.
+    """
+
+    def __init__(self, *arguments: str, env: Mapping[str, str | None] | None = None, until: str = VARIABLES) -> None:
+        self._arguments, self._until = arguments, until
         self._env = {name: None for name in os.environ if name.startswith("RINGWAY_")} | dict(env or {})
         self.lines: list[str] = []
 
@@ -31,7 +35,7 @@ class Dev:
         command = [sys.executable, "-c", "from ringway.cli import main; main()", "dev", "--port", "0", *self._arguments]
         self.child = self._processes.start("dev", command, self._env)
         try:
-            self.child.wait_line(r"^  \S+ node$|node$", READY_S)
+            self.child.wait_line(self._until, READY_S)
         except BaseException:
             self._processes.close()
             raise
@@ -93,6 +97,23 @@ def all_gone(processes: Mapping[str, psutil.Process], timeout_s: float = 20.0) -
 
     nobody: Callable[[], bool] = lambda: not left()  # noqa: E731 - named for the message
     wait_until(nobody, timeout_s, f"the end of {list(processes)}")
+
+
+def none_with(variable: str, value: str, timeout_s: float = 20.0) -> None:
+    """Wait until no process of this user has this in its environment, whenever and by whomever it was started."""
+
+    def left() -> list[psutil.Process]:
+        return [process for process in psutil.process_iter() if _environment(process).get(variable) == value]
+
+    nobody: Callable[[], bool] = lambda: not left()  # noqa: E731 - named for the message
+    wait_until(nobody, timeout_s, f"the end of all with {variable}={value}")
+
+
+def _environment(process: psutil.Process) -> dict[str, str]:
+    try:
+        return process.environ()
+    except psutil.Error:  # it has just ended, or is another user's
+        return {}
 
 
 def _runs(process: psutil.Process) -> bool:
