@@ -27,6 +27,7 @@ def views(services: Services) -> Blueprint:
             "ring": str(latest.view.version) if latest else None,
             "zookeeper": services.zk.connected,
             "redis": services.redis_up,
+            "down": sorted(services.softdown.down),
             "documents_dropped": dict(services.reader.alarms),
         }
         return reply(said | services.staleness(), 200 if ready else 503)

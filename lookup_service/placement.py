@@ -28,7 +28,7 @@ class Placement(NamedTuple):
 def place(current: Current, uid: str, down: frozenset[str] = frozenset()) -> Placement:
     """The owner, or the first node clockwise that is not in `down`, who is also the next owner once the owner has left.
 
-    Where every node is marked the marks are worth nothing, and the owner is the answer.
+    Where every node is marked the owner is the answer: a lookup that reaches none may be the one that is cut off.
     """
     candidates = current.candidates(uid)
     owner, members = candidates[0], current.view.members

@@ -30,6 +30,7 @@ MAX_AVOID = 8
 # What nearly every client asks: a valid uid in characters that nobody escapes (RFC 3986, 2.3). It only
 # ever says yes; all others are `parse_any`'s to judge.
 PLAIN = re.compile(r"uid=([A-Za-z0-9._~-]{1,256})")
+NOBODY_S = 2.0
 CROWD_S = 4.0  # who finds the queue full comes back spread over seconds, or the queue would be full again at once
 
 
@@ -94,7 +95,7 @@ class Router:
         """One route, as JSON data.
 
         Raises:
-            Forbidden, NoActiveMember, Refusal (replica_behind, too_many_connects, checking_node)
+            Forbidden, NoActiveMember, Refusal (replica_behind, too_many_connects, checking_node, no_node_answers)
         """
         allow(identity, asked.uid)
         current = self._at_least(asked.min_version) if asked.min_version else self.rings.current()
@@ -118,7 +119,13 @@ class Router:
 
     def _avoiding(self, asked: RouteQuery) -> tuple[Current, Placement]:
         """The client could not reach where it would be sent: perhaps the ring knows better by now, else the node is
-        probed. One that answers the probe is the answer again: its owner is alive, the client's way to it is not."""
+        probed. One that answers the probe is the answer again: its owner is alive, the client's way to it is not.
+
+        Where all are marked, only who has tried the owner in vain is turned away; for others it is still the answer.
+
+        Raises:
+            Refusal: 503 `no_node_answers`.
+        """
         self.refresh()
         current = self.rings.current()
         placed = place(current, asked.uid, self.softdown.down)
@@ -126,6 +133,10 @@ class Router:
             if placed.member.id not in asked.avoid or not self.softdown.suspect(placed.member):
                 break
             placed = place(current, asked.uid, self.softdown.down)
+        node = placed.member.id
+        if node in asked.avoid and node in self.softdown.down:
+            message = f"no node answers this lookup, nor {node} you; ask again after Retry-After, or another replica"
+            raise Refusal(503, "no_node_answers", message, retry_after=NOBODY_S)
         return current, placed
 
     def _reply(self, asked: RouteQuery, identity: Identity, current: Current, placed: Placement) -> dict[str, Any]:

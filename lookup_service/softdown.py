@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable
 from typing import Protocol
 
 from ringway.core.errors import Unavailable
-from ringway.core.members import Member
+from ringway.core.members import Member, State
 
 from .answers import Refusal
 
@@ -85,7 +85,9 @@ class SoftDown:
 
         Called once a second. Raises Unavailable where the marks cannot be read; then only the own ones count.
         """
+        members = list(members)
         listed = {member.id for member in members}
+        active = {member.id for member in members if member.state is State.ACTIVE}
         for node, (member, until) in list(self._own.items()):
             if node not in listed or until <= self._clock():
                 self._own.pop(node, None)
@@ -97,7 +99,7 @@ class SoftDown:
             self._shared = frozenset()
             raise
         finally:
-            self._replace(listed)
+            self._replace(listed, active)
 
     def _run(self, member: Member, check: _Check) -> None:
         try:
@@ -138,9 +140,12 @@ class SoftDown:
         self._alive_at[node] = self._clock()
         self._marks.unmark(node)
 
-    def _replace(self, listed: set[str]) -> None:
+    def _replace(self, listed: set[str], active: set[str]) -> None:
+        """All marks count, unless they name every node: a lookup that is cut off from the nodes marks them all, and
+        then each lookup goes by what it found itself."""
         with self._lock:
-            self.down = frozenset((self._own.keys() | self._shared) & listed)
+            marked = self._own.keys() | self._shared
+            self.down = frozenset((self._own.keys() if active <= marked else marked) & listed)
 
 
 class _Check:

@@ -16,10 +16,15 @@ from .core.errors import RingwayError
 
 TIMEOUT_S = 10.0
 POLL_S = 0.5
+QUIET_POLLS = 6  # a node that has just joined has no figures yet
 
 
 class LookupFailed(RingwayError):
     """The lookup service refused (its own words), or none of the URLs answered."""
+
+
+class NotDrained(RingwayError):
+    """The node says nothing any more and is still on the ring: waiting longer is of no use."""
 
 
 class LookupApi:
@@ -185,16 +190,30 @@ def _newer(api: LookupApi, document: dict[str, Any]) -> Iterator[tuple[str, dict
 
 
 def drain(api: LookupApi, node_id: str) -> Iterator[str]:
-    """Ask for the drain, then say how many sessions are left until the node is gone."""
+    """Ask for the drain, then say how many sessions are left until the node is gone.
+
+    Raises NotDrained where it is down, or down and kept on the ring because nobody can take its place.
+    """
     said = order(api, node_id, "drain")
     yield f"{node_id} was {said['was']} and is draining"
-    left = None
-    while (node := _node(api, node_id)) is not None:
-        if (sessions := node.get("sessions")) != left:
+    left, quiet = None, 0
+    while (node := (nodes := _nodes(api)).get(node_id)) is not None:
+        sessions = node.get("sessions")
+        quiet = quiet + 1 if sessions is None else 0
+        if sessions is not None and sessions != left:
             left = sessions
             yield f"{time.strftime('%H:%M:%S')} {node_id} {node['state']}, {left} sessions left"
+        if quiet >= QUIET_POLLS and api.health().get("redis"):  # without Redis no node's figures come through
+            raise NotDrained(f"{node_id} says nothing any more, but is on the ring: {_kept(node_id, nodes)}")
         time.sleep(POLL_S)
     yield f"{node_id} has left the ring"
+
+
+def _kept(node_id: str, nodes: dict[str, dict[str, Any]]) -> str:
+    """Why a node that is gone is listed, and what ends that."""
+    if any(node["state"] == "active" for name, node in nodes.items() if name != node_id):
+        return "it leaves when its ZooKeeper session ends; a guard that keeps it is ended by `ringway accept-losses`"
+    return "it was the last active one, and stays there until another node is active"
 
 
 def order(api: LookupApi, node_id: str, what: str) -> dict[str, Any]:
@@ -202,8 +221,8 @@ def order(api: LookupApi, node_id: str, what: str) -> dict[str, Any]:
     return api.call("POST", f"/nodes/{quote(node_id, safe='')}/{what}")
 
 
-def _node(api: LookupApi, node_id: str) -> dict[str, Any] | None:
-    return next((node for node in api.get("/nodes")["nodes"] if node["id"] == node_id), None)
+def _nodes(api: LookupApi) -> dict[str, dict[str, Any]]:
+    return {node["id"]: node for node in api.get("/nodes")["nodes"]}
 
 
 def message(uid: str, text: str, *, volatile: bool) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import threading
 from collections.abc import Iterator
@@ -11,7 +12,18 @@ from typing import Any
 
 import pytest
 
-from ringway.operator import LookupApi, LookupFailed, message, ring_change, show_preview, show_ring, show_route, table
+from ringway.operator import (
+    LookupApi,
+    LookupFailed,
+    NotDrained,
+    drain,
+    message,
+    ring_change,
+    show_preview,
+    show_ring,
+    show_route,
+    table,
+)
 
 
 def document(epoch: int, **members: dict[str, Any]) -> dict[str, Any]:
@@ -74,6 +86,53 @@ def test_a_refusal_is_shown_in_the_lookups_own_words() -> None:
 def test_an_answer_that_is_not_json_is_an_error() -> None:
     with lookup(502, b"<html>Bad gateway") as (url, _), pytest.raises(LookupFailed, match="502 not_json: <html>Bad"):
         LookupApi([url]).get("/route")
+
+
+class Drained:
+    """A lookup's answers while a node drains: its figures, poll by poll; after the last it is not listed."""
+
+    def __init__(self, *sessions: int | None, others: int = 0, redis: bool = True) -> None:
+        self.sessions, self.redis = iter(sessions), redis
+        self.others = [{"id": f"other-{n}", "state": "active", "sessions": 1} for n in range(others)]
+
+    def call(self, method: str, path: str) -> dict[str, Any]:
+        assert (method, path) == ("POST", "/nodes/n1/drain")
+        return {"was": "active"}
+
+    def get(self, path: str) -> dict[str, Any]:
+        left = itertools.islice(self.sessions, 1)
+        return {"nodes": [*self.others, *({"id": "n1", "state": "draining", "sessions": n} for n in left)]}
+
+    def health(self) -> dict[str, Any]:
+        return {"redis": self.redis}
+
+
+def drained(*sessions: int | None, **cluster: Any) -> list[str]:
+    api: Any = Drained(*sessions, **cluster)
+    return [line.partition("n1 ")[2] for line in drain(api, "n1")]
+
+
+@pytest.fixture
+def _at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ringway.operator.POLL_S", 0.0)
+
+
+@pytest.mark.usefixtures("_at_once")
+def test_a_drain_is_told_until_the_node_has_left() -> None:
+    lines = drained(None, 2, 2, 0, None, None, others=1)
+    assert lines[1:] == ["draining, 2 sessions left", "draining, 0 sessions left", "has left the ring"]
+
+
+@pytest.mark.usefixtures("_at_once")
+@pytest.mark.parametrize(("others", "why"), [(0, "the last active one"), (2, "when its ZooKeeper session ends")])
+def test_a_drain_of_a_node_that_is_gone_and_stays_on_the_ring_ends_with_the_reason(others: int, why: str) -> None:
+    with pytest.raises(NotDrained, match=why):
+        drained(3, *[None] * 1000, others=others)
+
+
+@pytest.mark.usefixtures("_at_once")
+def test_a_drain_goes_on_while_redis_has_nobodys_figures() -> None:
+    assert drained(3, *[None] * 1000, redis=False)[-1] == "has left the ring"
 
 
 def test_events_are_read_as_they_come() -> None:

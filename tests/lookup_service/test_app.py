@@ -412,8 +412,24 @@ def test_health(client: FlaskClient, services: Services) -> None:
     version = str(services.rings.current().view.version)
     assert (ready.status_code, ready.json) == (
         200,
-        {"ready": True, "ring": version, "zookeeper": True, "redis": True, "documents_dropped": {}, "stale": False},
+        {"ready": True, "ring": version, "zookeeper": True, "redis": True, "down": [],
+         "documents_dropped": {}, "stale": False},
     )  # fmt: skip
+
+
+def test_nodes_that_do_not_answer_are_named_alike_and_who_needs_one_is_told(
+    services: Services, client: FlaskClient, nodes: Cluster
+) -> None:
+    owner = services.rings.current().view.ring.owner("alice")
+    for node in ("n1", "n2", "n3"):
+        nodes.nodes[node].livez.stop()
+        services.softdown.suspect(services.rings.current().view.members[node])
+    ready = client.get("/readyz")
+    assert (ready.status_code, ready.json["down"]) == (200, ["n1", "n2", "n3"])  # type: ignore[index]
+    assert {node["down"] for node in client.get("/nodes").json["nodes"]} == {True}  # type: ignore[index]
+    answer = client.get(f"/route?uid=alice&avoid={owner}")
+    assert (answer.status_code, answer.json["error"]) == (503, "no_node_answers")  # type: ignore[index]
+    assert client.get("/route?uid=alice").json["node"] == owner  # type: ignore[index]
 
 
 def test_not_ready_without_a_node(make_services: MakeServices) -> None:

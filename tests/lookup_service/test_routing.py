@@ -190,6 +190,26 @@ def test_avoid_of_two_dead_nodes_goes_to_the_third() -> None:
     assert body["node"] == third
 
 
+@pytest.mark.parametrize("names", [("n1",), ("n1", "n2", "n3")])
+def test_when_nobody_answers_who_could_not_reach_the_owner_is_told_so(names: tuple[str, ...]) -> None:
+    made, softdown = rings(*names), FakeSoftDown(dead=names)
+    owner = made.current().view.ring.owner("alice")
+    softdown.down = frozenset(names) - {owner}  # the owner is probed now
+    status, body, headers = ask(router(made, softdown=softdown), f"uid=alice&avoid={owner}")
+    assert (status, body["error"]) == (503, "no_node_answers")
+    assert owner in body["message"]
+    assert int(headers["Retry-After"]) >= 2
+
+
+def test_when_nobody_answers_the_lookup_others_still_get_the_owner() -> None:
+    made, softdown = rings("n1", "n2"), FakeSoftDown()
+    softdown.down = frozenset({"n1", "n2"})
+    owner, other = made.current().view.ring.preference("alice", 2)
+    for query in ("uid=alice", f"uid=alice&avoid={other}"):
+        status, body, _ = ask(router(made, softdown=softdown), query)
+        assert (status, body["node"], body["reason"]) == (200, owner, "route")
+
+
 def test_avoid_of_an_owner_that_answers_the_probe_is_still_the_owner() -> None:
     made = rings("n1", "n2")
     owner = made.current().view.ring.owner("alice")

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 import pytest
 
 from ringway.core.errors import Unavailable
-from ringway.core.members import Member
+from ringway.core.members import Member, State
 from ringway.lookup_service.answers import Refusal
 from ringway.lookup_service.softdown import ALIVE_FOR_S, MARK_TTL_S, MAX_WAITING, PROBES, SoftDown
 from tests.harness.waiting import wait_until
@@ -135,6 +135,25 @@ def test_the_others_marks_count_while_they_last() -> None:
     marks.nodes = set()
     softdown.sync([N1, N2])
     assert softdown.down == frozenset()
+
+
+def test_marks_of_others_that_name_every_node_do_not_count() -> None:
+    marks = FakeMarks()
+    softdown = SoftDown(Probe("n1"), marks)
+    marks.nodes = {"n1", "n2"}  # by a lookup that reaches none
+    softdown.sync([N1, N2, member("n3", State.DRAINING)])
+    assert softdown.down == frozenset()
+    softdown.suspect(N1)
+    softdown.sync([N1, N2, member("n3", State.DRAINING)])
+    assert softdown.down == {"n1"}
+
+
+def test_every_node_that_this_lookup_probed_in_vain_is_down() -> None:
+    softdown = SoftDown(Probe("n1", "n2"), FakeMarks())
+    for node in (N1, N2):
+        softdown.suspect(node)
+    softdown.sync([N1, N2])
+    assert softdown.down == {"n1", "n2"}
 
 
 def test_a_mark_ends_after_its_time() -> None:
