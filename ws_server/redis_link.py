@@ -18,6 +18,7 @@ from redis.exceptions import RedisError
 
 from ringway.core.backoff import full_jitter
 from ringway.core.errors import Unavailable, Unsettled
+from ringway.core.repeats import Repeats, times
 
 log = logging.getLogger(__name__)
 
@@ -41,6 +42,7 @@ class RedisLink:
         self._on_again: list[Callable[[], object]] = []
         self._knocking: Any = None
         self._again: Any = None
+        self._silence = Repeats()
 
     def on_back(self, listener: Callable[[], object]) -> None:
         """Have `listener` called, in the knocking greenlet, each time Redis is back."""
@@ -90,6 +92,7 @@ class RedisLink:
             gevent.sleep(full_jitter(attempt, random.random, base_s=KNOCK_BASE_S, cap_s=KNOCK_CAP_S))
         log.warning("Redis is back after %.1f s", time.monotonic() - self.since)
         self.up, self.since = True, time.monotonic()
+        self._silence.over()
         for listener in (*self._on_back, *self._on_again):
             listener()
 
@@ -97,6 +100,7 @@ class RedisLink:
         try:
             self._ping()
         except AWAY as error:
-            log.info("Redis does not answer yet: %s", error)
+            count = self._silence.again(time.monotonic())
+            log.log(logging.INFO if count else logging.DEBUG, "Redis does not answer yet%s: %s", times(count), error)
             return False
         return True

@@ -18,6 +18,7 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from ringway.core.backoff import full_jitter
 from ringway.core.errors import Unavailable
+from ringway.core.repeats import Repeats, times
 from ringway.store.client import Client, redis_errors
 
 from .lanes import Lane
@@ -47,6 +48,7 @@ class Subscriber:
         self._conn: Any = None
         self._greenlet: Any = None
         self._announced = False
+        self._losses = Repeats()
         self.notices = 0
         self.reconnects = -1
 
@@ -90,7 +92,7 @@ class Subscriber:
                 with redis_errors():
                     self._session()
             except Unavailable as error:
-                log.log(logging.WARNING if self._announced else logging.INFO, "subscriptions lost: %s", error)
+                self._say(error)
                 self._link.lost(error)
             except Exception:
                 log.exception("the subscriber failed; connecting again")
@@ -98,6 +100,11 @@ class Subscriber:
                 self._disconnect()
             attempt = 1 if time.monotonic() - began > SILENT_S else attempt + 1
             gevent.sleep(full_jitter(attempt, random.random, base_s=0.05, cap_s=2.0))
+
+    def _say(self, error: Unavailable) -> None:
+        count = self._losses.again(time.monotonic())
+        level = logging.WARNING if self._announced else logging.INFO if count else logging.DEBUG
+        log.log(level, "subscriptions lost%s: %s", times(count), error)
 
     def _session(self) -> None:
         """One connection, from connecting to its end, which is always an error."""
@@ -166,6 +173,7 @@ class Subscriber:
             ready()
         if not self._announced and len(self._confirmed) == len(self._wanted):
             self._announced = True
+            self._losses.over()
             gevent.spawn(self._on_connected)
 
     def _write(self, changes: list[tuple[str, str]]) -> None:

@@ -5,11 +5,14 @@ from __future__ import annotations
 import http.client
 import logging
 import ssl
+import time
 from collections.abc import Callable
 from urllib.error import HTTPError
 from urllib.request import urlopen
 
 import orjson
+
+from ringway.core.repeats import Repeats, times
 
 log = logging.getLogger(__name__)
 
@@ -20,6 +23,8 @@ ANY_CERTIFICATE = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 ANY_CERTIFICATE.check_hostname = False
 ANY_CERTIFICATE.verify_mode = ssl.CERT_NONE
 BODY_LIMIT = 4096
+REMEMBERED = 1000  # nodes that do not answer; more are said anew
+_silent: dict[str, Repeats] = {}  # by base: several parts of a process may ask each second
 # Given a node's `http` base and the boot id that it had ("" where unknown): whether that node answers.
 Probe = Callable[[str, str], bool]
 
@@ -33,9 +38,17 @@ def livez(base: str, boot_id: str = "") -> bool:
         with urlopen(f"{base}/livez", timeout=TIMEOUT_S, context=ANY_CERTIFICATE) as answer:
             body = answer.read(BODY_LIMIT)
     except (HTTPError, OSError, http.client.HTTPException, ValueError) as error:
-        log.info("no sign of life from %s: %s", base, error)
+        _say(base, error)
         return False
+    _silent.pop(base, None)
     return not boot_id or _boot_id(body) in (None, boot_id)
+
+
+def _say(base: str, error: Exception) -> None:
+    if len(_silent) >= REMEMBERED:
+        _silent.clear()
+    count = _silent.setdefault(base, Repeats()).again(time.monotonic())
+    log.log(logging.INFO if count else logging.DEBUG, "no sign of life from %s%s: %s", base, times(count), error)
 
 
 def _boot_id(body: bytes) -> object:

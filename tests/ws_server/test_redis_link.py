@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 
 import gevent
 import pytest
+from gevent.event import Event
 
 from ringway.core.errors import Unavailable, Unsettled
+from ringway.ws_server import redis_link
 from ringway.ws_server.redis_link import RedisLink
 
 
@@ -45,3 +48,24 @@ def test_a_slot_on_its_way_turns_nothing_off_and_what_failed_is_tried_again(link
     assert (link.up, heard) == (True, [])
     wait_for(heard, "again")
     assert (link.up, heard) == (True, ["again"])
+
+
+def test_an_outage_is_said_once_however_often_it_knocks(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(redis_link, "full_jitter", lambda *_, **__: 0.0)
+    caplog.set_level(logging.INFO, "ringway.ws_server.redis_link")
+    knocks, back = iter(range(100)), Event()
+
+    def ping() -> None:
+        if next(knocks) % 50 < 49:
+            raise Unavailable("Redis", "as asked")
+
+    link = RedisLink(ping)
+    link.on_back(back.set)
+    for _ in range(2):
+        back.clear()
+        link.lost(Unavailable("Redis", "as asked"))
+        assert back.wait(5.0)
+    words = [record.getMessage().partition(" (")[0].partition(":")[0] for record in caplog.records]
+    assert [" ".join(word.split()[:3]) for word in words] == ["Redis is away", "Redis does not", "Redis is back"] * 2
