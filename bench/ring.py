@@ -1,13 +1,17 @@
 """Ring figures of this machine: lookups a second, the cost of one node's change, moved sessions among 100,000.
 
-    python -m bench.ring           prints a table and rewrites bench/results/ring.json
+    python -m bench.ring           prints a table and the limits, and rewrites bench/results/ring.json
+
+Ends with 1 where a limit of 1,000 nodes is missed.
 """
 
 from __future__ import annotations
 
 import statistics
+import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 
 from ringway.core.hashing import XXH64, hashing
 from ringway.core.ring import Ring, moved_arcs
@@ -20,6 +24,31 @@ LOOKUPS = 20_000
 SESSIONS = 100_000
 VNODES = 256
 XX = hashing(XXH64)
+
+
+@dataclass(frozen=True)
+class Limit:
+    """What a figure of the ring of 1,000 nodes must be: a change must not stall an event loop."""
+
+    what: str
+    figure: str
+    bound: float
+    at_most: bool = True
+
+    def met(self, row: Mapping[str, float]) -> bool:
+        return row[self.figure] <= self.bound if self.at_most else row[self.figure] >= self.bound
+
+    def verdict(self, row: Mapping[str, float]) -> str:
+        wanted = f"{'at most' if self.at_most else 'at least'} {self.bound:g}"
+        return f"{self.what}: {row[self.figure]:g}, {wanted}: {'met' if self.met(row) else 'MISSED'}"
+
+
+LIMITS = (
+    Limit("one node more, ms", "add_one_ms", 30),
+    Limit("one node less, ms", "remove_one_ms", 30),
+    Limit("the moved ones among 100,000 sessions, ms", "moved_of_100k_ms", 5),
+    Limit("lookups a second", "lookups_per_s", 500_000, at_most=False),
+)
 
 
 def median_ms(work: Callable[[], object], rounds: int = ROUNDS) -> float:
@@ -53,7 +82,7 @@ def measure(nodes: int, index: SessionIndex[str]) -> dict[str, float]:
     }
 
 
-def main() -> None:
+def main() -> int:
     index: SessionIndex[str] = SessionIndex()
     for i in range(SESSIONS):
         index.add(XX.key(f"user-{i}"), f"user-{i}")
@@ -62,7 +91,9 @@ def main() -> None:
     for row in rows:
         print(" | ".join(str(value) for value in row.values()))
     write_json("ring", rows)
+    print(*(limit.verdict(rows[-1]) for limit in LIMITS), sep="\n")
+    return 0 if all(limit.met(rows[-1]) for limit in LIMITS) else 1
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

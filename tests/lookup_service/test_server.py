@@ -24,6 +24,7 @@ from ringway.core.ring import Ring
 from ringway.core.tickets import verify
 from tests.harness.crowd import allow_files
 from tests.harness.redises import RealRedis
+from tests.harness.workers import Workers
 from tests.harness.zookeepers import DevServerZooKeeper, RealZooKeeper
 from tests.lookup_service.helpers import HASHING
 from tests.lookup_service.orphans import assert_they_end
@@ -83,9 +84,13 @@ def test_lookups_and_workers_agree(cluster: Cluster) -> None:
     seen: dict[str, set[tuple[str, int]]] = {uid: set() for uid in UIDS}
     for lookup in (first, second):
         eventually(lambda at=lookup: all(at.active() == NODES for _ in range(8)))  # type: ignore[misc]
-        for uid in UIDS:  # a new connection each, so that the kernel picks any worker
-            answer = lookup.route(uid)
-            seen[uid].add((answer["node"], answer["epoch"]))
+        asked = Workers(lookup.child.pid)
+        for uid in UIDS:
+            with httpx.Client() as client:  # a new connection each, so that the kernel picks any worker
+                answer = client.get(f"{lookup.url}/route", params={"uid": uid})
+                asked.note(answer)
+            seen[uid].add((answer.json()["node"], answer.json()["epoch"]))
+        assert len(asked.answered) == 2
     assert all(len(answers) == 1 for answers in seen.values())
 
 
