@@ -15,7 +15,7 @@ from .web import response
 
 MAX_BODY = 2 * 1024 * 1024
 REMEDIES = {
-    404: "see the README for the endpoints",
+    404: "docs/http-api.md lists the endpoints",
     405: "this endpoint has another method",
     413: f"send at most {MAX_BODY} bytes; split the request",
 }
