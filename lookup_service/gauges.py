@@ -24,6 +24,7 @@ def set_gauges(services: Services) -> None:
             metrics.ring_members.labels(state).set(count)
     metrics.ring_age.set(services.stale_for() or 0.0)
     metrics.zookeeper.set(services.zk.connected)
+    metrics.access_problem.set(bool(services.zk.problem))
     metrics.redis.set(services.redis_up)
     metrics.down.set(len(services.softdown.down))
     metrics.queue.set(max(services.slots.waiting(time.monotonic()).values(), default=0.0))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from flask import Blueprint, Response
 
 from .metrics import CONTENT_TYPE
@@ -22,7 +24,7 @@ def views(services: Services) -> Blueprint:
         """Whether routes can be answered. That ZooKeeper or Redis is away is said, but sends no clients elsewhere."""
         latest = services.rings.latest
         ready = latest is not None and len(latest.view.ring) > 0
-        said = {
+        said: dict[str, Any] = {
             "ready": ready,
             "ring": str(latest.view.version) if latest else None,
             "zookeeper": services.zk.connected,
@@ -30,6 +32,8 @@ def views(services: Services) -> Blueprint:
             "down": sorted(services.softdown.down),
             "documents_dropped": dict(services.reader.alarms),
         }
+        if services.zk.problem:
+            said["zookeeper_problem"] = services.zk.problem
         return reply(said | services.staleness(), 200 if ready else 503)
 
     @part.get("/metrics")

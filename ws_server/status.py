@@ -33,6 +33,8 @@ def readiness(node: Parts) -> dict[str, Any]:
     view = node.history.current
     ring = view.version._asdict() | {"checksum": view.document.checksum} if view else {}
     here = {"node": node.id, "state": node.state.value, "sessions": node.sessions.count}
-    outside = {"zookeeper": node.zk.connected, "stale": not node.zk.connected, "redis": node.link.up}
+    outside: dict[str, Any] = {"zookeeper": node.zk.connected, "stale": not node.zk.connected, "redis": node.link.up}
+    if node.zk.problem:  # for operators: clients are well off here all the same
+        outside["zookeeper_problem"] = node.zk.problem
     return {"ready": not problems, "problems": problems, **here, **ring, **outside,
             "documents_dropped": dict(node.rings.alarms)}

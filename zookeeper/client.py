@@ -6,6 +6,7 @@ kazoo keeps a connection alive well, and has traps that its documentation does n
 - The state listener, which runs inside kazoo's connection loop, only notes and wakes. One worker does all the rest:
   it compares the session id on every CONNECTED (a server that forgets sessions gives a new one without LOST), tells the
   listeners, and restarts a client that is stuck although a server can be reached.
+- With a digest, what strangers could write is closed on every connection (access.py).
 - Calls, in calls.py, fail at once while there is no connection.
 
 Works under threads (handler "threading") and under gevent (handler "gevent", imported only when asked for).
@@ -27,8 +28,9 @@ from kazoo.protocol.states import KazooState
 
 from ringway.core.errors import ConfigError
 
+from .access import ROOT, Access, root_acl
 from .calls import SERVICE, Calls, Watch
-from .kazoo_client import TlsOptions, kazoo_client, root_acl
+from .kazoo_client import TlsOptions, kazoo_client
 from .runtime import Runtime, runtime
 
 __all__ = ["SERVICE", "SessionListener", "TlsOptions", "Watch", "ZooKeeper"]
@@ -38,7 +40,7 @@ log = logging.getLogger(__name__)
 # The session timeout is the time after which a dead node's users move at the latest; a stall of the process longer
 # than it loses the session (row 11).
 TIMEOUT_S = 10.0
-ROOT = "/ringway"
+ACCESS_RECHECK_S = 60.0  # a process without the digest may have made something open meanwhile
 # When to suspect that servers refuse this session and would grant a new one; and how long that must have been so. The
 # grace must outlast kazoo's way through all hosts, or a server's return would cost a session that it still knows.
 SUSPECT_AFTER_TIMEOUTS = 2.0
@@ -81,6 +83,8 @@ class ZooKeeper(Calls):
         self._new_client = partial(kazoo_client, hosts, timeout_s, tls=tls, digest=digest)
         super().__init__(self._new_client(self.runtime))
         self._root_acl = root_acl(digest) if digest else None
+        self.access = Access(digest, cluster) if digest else None
+        self._access_due = 0.0
         self.client.add_listener(self._note)
         self._listeners: list[SessionListener] = []
         self._wake = self.runtime.event()
@@ -125,6 +129,11 @@ class ZooKeeper(Calls):
         """The session's id while connected."""
         client_id = self.client.client_id
         return client_id[0] if client_id else None
+
+    @property
+    def problem(self) -> str:
+        """What is wrong with who may write our znodes, in one line; "" where nothing is."""
+        return self.access.problem if self.access else ""
 
     def disconnected_for(self, now: float) -> float:
         """Seconds without a connection, by the monotonic clock; 0.0 while connected."""
@@ -178,9 +187,17 @@ class ZooKeeper(Calls):
                 self._restart()
             return
         self._refused_since = None
-        if self._connections != self._announced:
+        new = self._connections != self._announced
+        if new or time.monotonic() >= self._access_due:
+            self._look_at_access()
+        if new:
             self._announced = self._connections
             self._announce()
+
+    def _look_at_access(self) -> None:
+        self._access_due = time.monotonic() + ACCESS_RECHECK_S
+        if self.access is not None:
+            self.runtime.guard(partial(self.access.check, self), log, "looking at who may write our znodes")
 
     def _announce(self) -> None:
         session = self.session_id

@@ -8,10 +8,8 @@ from typing import Any
 from kazoo.client import KazooClient
 from kazoo.exceptions import ConnectionLoss
 from kazoo.retry import KazooRetry
-from kazoo.security import make_acl, make_digest_acl
 
-from ringway.core.errors import ConfigError
-
+from .access import cluster_acl
 from .runtime import Runtime
 
 # kazoo's default grows to an hour between connection attempts (row 1).
@@ -27,12 +25,6 @@ class TlsOptions:
     keyfile: str | None = None
     keyfile_password: str | None = None
     check_hostname: bool = True
-
-
-def root_acl(digest: str) -> list[Any]:
-    """Of the znode above all clusters: anybody may add a cluster, whose own znodes its password alone may write."""
-    user, _, password = digest.partition(":")
-    return [make_digest_acl(user, password, all=True), make_acl("world", "anyone", read=True, create=True)]
 
 
 class FailFastClient(KazooClient):  # type: ignore[misc]
@@ -69,9 +61,6 @@ def kazoo_client(
         options |= {"use_ssl": True, "verify_certs": True, "check_hostname": tls.check_hostname, "ca": tls.ca}
         options |= {"certfile": tls.certfile, "keyfile": tls.keyfile, "keyfile_password": tls.keyfile_password}
     if digest is not None:
-        user, colon, password = digest.partition(":")
-        if not (user and colon and password):
-            raise ConfigError("RINGWAY_ZOOKEEPER_DIGEST", "(set)", "must be user:password")
         options["auth_data"] = [("digest", digest)]
-        options["default_acl"] = [make_digest_acl(user, password, all=True), make_acl("world", "anyone", read=True)]
+        options["default_acl"] = cluster_acl(digest)
     return FailFastClient(hosts=hosts, **options)

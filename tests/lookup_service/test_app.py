@@ -11,6 +11,7 @@ from flask.testing import FlaskClient
 from ringway.core.members import Version
 from ringway.lookup_service.app import create_app
 from ringway.lookup_service.fast_route import FastRoute
+from ringway.lookup_service.gauges import set_gauges
 from ringway.lookup_service.services import Services
 from ringway.store.keys import Keys
 from ringway.store.limits import Limits, SharedLimits
@@ -19,6 +20,7 @@ from ringway.store.node_stats import NodeStats
 from ringway.store.notices import Control, LogNotice, VolatileNotice, decode
 from ringway.store.presence import Presence
 from ringway.store.softdown import AwayRecords
+from ringway.zookeeper.client import ZooKeeper
 from tests.harness.logs import append
 from tests.harness.waiting import wait_until
 from tests.lookup_service.conftest import API_KEY, MakeServices
@@ -430,6 +432,16 @@ def test_nodes_that_do_not_answer_are_named_alike_and_who_needs_one_is_told(
     answer = client.get(f"/route?uid=alice&avoid={owner}")
     assert (answer.status_code, answer.json["error"]) == (503, "no_node_answers")  # type: ignore[index]
     assert client.get("/route?uid=alice").json["node"] == owner  # type: ignore[index]
+
+
+def test_znodes_that_stay_open_are_told_by_readyz_and_metrics(
+    services: Services, client: FlaskClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ZooKeeper, "problem", "RINGWAY_ZOOKEEPER_DIGEST='ringway:***': cannot close ...")
+    ready = client.get("/readyz")
+    assert (ready.status_code, ready.json["zookeeper_problem"]) == (200, services.zk.problem)  # type: ignore[index]
+    set_gauges(services)
+    assert "\nringway_lookup_zookeeper_access_problem 1.0\n" in client.get("/metrics").text
 
 
 def test_not_ready_without_a_node(make_services: MakeServices) -> None:

@@ -21,7 +21,7 @@ from ringway.zookeeper.client import TlsOptions, ZooKeeper
 from tests.harness import zookeeper_java
 from tests.harness.waiting import wait_until
 from tests.harness.zookeeper_java import Ensemble, RealZooKeeper
-from tests.harness.zookeepers import expire_session
+from tests.harness.zookeepers import Stoppable, expire_session
 from tests.zookeeper.help import TIMEOUT_S, devserver, new_cluster, session, timed
 
 
@@ -328,9 +328,9 @@ def test_stop_ends_the_session_at_once(zookeeper: str) -> None:
         assert watcher.children(zk.path("nodes")) == []
 
 
-def test_digest_lets_others_read_but_not_write(zookeeper: str) -> None:
-    cluster = new_cluster()
-    with session(zookeeper, cluster, digest="ringway:secret") as ours, session(zookeeper, cluster) as stranger:
+def test_digest_lets_others_read_but_not_write(own_zookeeper: Stoppable) -> None:
+    cluster, address = new_cluster(), own_zookeeper.address
+    with session(address, cluster, digest="ringway:secret") as ours, session(address, cluster) as stranger:
         ours.ensure_path(ours.path("nodes"))
         ours.create(ours.path("nodes", "n1"), b"mine", ephemeral=True)
         assert stranger.get(ours.path("nodes", "n1"))[0] == b"mine"
