@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import orjson
 
-from ringway.core.errors import InvalidInput, NoActiveMember, RingwayError, Unavailable
+from ringway.core.errors import AccessDenied, InvalidInput, NoActiveMember, RingwayError, Unavailable
 
 log = logging.getLogger(__name__)
 
@@ -85,6 +85,8 @@ def _classified(error: Exception) -> Refusal:
             return Refusal(400, error.code, str(error))
         case NoActiveMember():
             return Refusal(503, "no_active_member", str(error), retry_after=1.0)
+        case AccessDenied():
+            return Refusal(503, "unavailable", str(error))
         case Unavailable():
             return Refusal(503, "unavailable", str(error), retry_after=error.retry_after)
     log.error("a request failed", exc_info=error)

@@ -47,7 +47,7 @@ class Metrics:
         self.ring_members = self._gauge("ring_members", "Members of the ring document by state.", "state")
         self.ring_age = self._gauge("ring_age_seconds", "Seconds since ZooKeeper could last be asked; 0 while it can.")
         self.zookeeper = self._gauge("zookeeper_connected", "1 while there is a session.")
-        self.access_problem = self._gauge("zookeeper_access_problem", "1 while znodes stay open to strangers.")
+        self.access_problem = self._gauge("zookeeper_access_problem", "1 while it may not write, or strangers may.")
         self.redis = self._gauge("redis_connected", "1 while Redis answers.")
         self.publisher = self._gauge("publisher", "1 on the process that publishes the ring.")
         self.guards = self._gauge("publisher_guards", "Nodes a guard acts on now.", "guard", "action")

@@ -14,7 +14,7 @@ from typing import Any
 import click
 import gevent
 
-from ringway.core.errors import InvalidInput
+from ringway.core.errors import AccessDenied, InvalidInput
 from ringway.options import Command, Common, common_options
 
 from . import fast
@@ -43,6 +43,9 @@ def main(common: Common, **options: Any) -> None:
     _on_signals(server)
     try:
         server.start()
+    except AccessDenied:
+        server.stop()
+        raise
     except InvalidInput as error:
         server.stop()
         raise click.ClickException(str(error)) from error

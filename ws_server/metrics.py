@@ -74,7 +74,7 @@ class NodeCollector(Collector):
         yield _labelled("state", "1 for the node's own state.", ("state",), states, gauge=True)
         yield _gauge("zookeeper_up", "Whether ZooKeeper is connected.", int(node.zk.connected))
         problem = int(bool(node.zk.problem))
-        yield _gauge("zookeeper_access_problem", "1 while znodes stay open to strangers.", problem)
+        yield _gauge("zookeeper_access_problem", "1 while it may not write, or strangers may.", problem)
         yield _labelled("documents_refused_total", "Ring documents dropped.", ("cause",), node.rings.alarms)
 
     def _messages(self) -> Iterator[Metric]:

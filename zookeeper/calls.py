@@ -16,6 +16,7 @@ from kazoo.exceptions import (
     AuthFailedError,
     ConnectionClosedError,
     ConnectionLoss,
+    NoAuthError,
     NoNodeError,
     OperationTimeoutError,
     RolledBackError,
@@ -33,14 +34,16 @@ Watch = Callable[[Any], object]
 
 
 class Calls:
-    """The calls that ringway makes. Each raises Unavailable; kazoo's NoNodeError and the like pass through.
+    """The calls that ringway makes. Each raises Unavailable, or what `denied` gives where rights are missing; kazoo's
+    NoNodeError and the like pass through.
 
     A `watch` is called once, in kazoo's callback task: it must only set an event. The same object counts once however
     often it is given. Watches end with the connection, and are called then.
     """
 
-    def __init__(self, client: Any) -> None:
+    def __init__(self, client: Any, denied: Callable[[], Exception]) -> None:
         self.client = client
+        self._denied = denied
 
     @property
     def connected(self) -> bool:
@@ -54,6 +57,10 @@ class Calls:
                 happened all the same: writes must be idempotent or guarded by a version.
         """
         return self._finish(self._begin(begin), timeout_s)
+
+    def ask(self, begin: Callable[[Any], Any]) -> Any:
+        """As `call`, for who wants to know whether it has the rights: missing ones are kazoo's NoAuthError."""
+        return self._wait(self._begin(begin), CALL_TIMEOUT_S)
 
     def get(self, path: str, watch: Watch | None = None) -> tuple[bytes, Any]:
         """The znode's data and its stat."""
@@ -105,7 +112,7 @@ class Calls:
         failures = [r for r in results if isinstance(r, Exception)]
         cause = [r for r in failures if not isinstance(r, (RolledBackError, RuntimeInconsistency))]
         if failures:
-            raise (cause or failures)[0]
+            raise self._denied_or((cause or failures)[0])
         return results
 
     def _begin(self, begin: Callable[[Any], Any]) -> Any:
@@ -114,6 +121,15 @@ class Calls:
         return begin(self.client)
 
     def _finish(self, result: Any, timeout_s: float) -> Any:
+        try:
+            return self._wait(result, timeout_s)
+        except NoAuthError as error:
+            raise self._denied() from error
+
+    def _denied_or(self, error: Exception) -> Exception:
+        return self._denied() if isinstance(error, NoAuthError) else error
+
+    def _wait(self, result: Any, timeout_s: float) -> Any:
         result.wait(timeout_s)
         if not result.ready():
             raise Unavailable(SERVICE, f"no answer in {timeout_s:g} s")

@@ -81,9 +81,9 @@ class ZooKeeper(Calls):
         self.runtime: Runtime = runtime(handler)
         self.counts: Counter[str] = Counter()
         self._new_client = partial(kazoo_client, hosts, timeout_s, tls=tls, digest=digest)
-        super().__init__(self._new_client(self.runtime))
+        self.access = Access(digest, cluster)
+        super().__init__(self._new_client(self.runtime), self.access.denied)
         self._root_acl = root_acl(digest) if digest else None
-        self.access = Access(digest, cluster) if digest else None
         self._access_due = 0.0
         self.client.add_listener(self._note)
         self._listeners: list[SessionListener] = []
@@ -133,7 +133,7 @@ class ZooKeeper(Calls):
     @property
     def problem(self) -> str:
         """What is wrong with who may write our znodes, in one line; "" where nothing is."""
-        return self.access.problem if self.access else ""
+        return self.access.problem(time.monotonic())
 
     def disconnected_for(self, now: float) -> float:
         """Seconds without a connection, by the monotonic clock; 0.0 while connected."""
@@ -159,7 +159,7 @@ class ZooKeeper(Calls):
         """Create a znode and those above it where they are missing. Raises Unavailable."""
         if self._root_acl:
             with suppress(NodeExistsError, NoAuthError):  # whether it matters, the next call will say
-                self.call(lambda client: client.create_async(ROOT, acl=self._root_acl))
+                self.ask(lambda client: client.create_async(ROOT, acl=self._root_acl))
         super().ensure_path(path)
 
     # --- supervision
@@ -196,8 +196,7 @@ class ZooKeeper(Calls):
 
     def _look_at_access(self) -> None:
         self._access_due = time.monotonic() + ACCESS_RECHECK_S
-        if self.access is not None:
-            self.runtime.guard(partial(self.access.check, self), log, "looking at who may write our znodes")
+        self.runtime.guard(partial(self.access.check, self), log, "looking at who may write our znodes")
 
     def _announce(self) -> None:
         session = self.session_id

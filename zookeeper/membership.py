@@ -14,7 +14,7 @@ from typing import Any
 
 from kazoo.exceptions import BadVersionError, KazooException, NodeExistsError, NoNodeError
 
-from ringway.core.errors import InvalidInput, Unavailable
+from ringway.core.errors import AccessDenied, InvalidInput, Unavailable
 from ringway.core.members import NodeRecord, State
 
 from .client import SERVICE, ZooKeeper
@@ -75,6 +75,7 @@ class NodeRegistration:
 
         Raises:
             DuplicateNode: a live node has this id. Nothing was changed, and nothing goes on in the background.
+            AccessDenied: the cluster has a digest, and this process not; the same holds.
         """
         done = self._try()
         self._loop.start()
@@ -96,7 +97,7 @@ class NodeRegistration:
         try:
             with self._lock:
                 self._delete_ours()
-        except (Unavailable, KazooException) as error:
+        except (Unavailable, AccessDenied, KazooException) as error:
             log.warning("the entry of node %s goes when its session ends: %s", self.record.id, error)
         self.registered = False
 
@@ -119,7 +120,9 @@ class NodeRegistration:
             return self._try()
         except DuplicateNode as duplicate:
             self._lost_to(duplicate)
-            return False
+        except AccessDenied:  # said by the session; the rights may be given yet
+            self.registered = False
+        return False
 
     def _lost_to(self, duplicate: DuplicateNode) -> None:
         self.registered = False

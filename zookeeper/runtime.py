@@ -13,7 +13,7 @@ from typing import Any, Protocol
 
 from kazoo.handlers.threading import KazooTimeoutError, SequentialThreadingHandler
 
-from ringway.core.errors import ConfigError, Unavailable
+from ringway.core.errors import AccessDenied, ConfigError, Unavailable
 
 log = logging.getLogger(__name__)
 
@@ -54,7 +54,7 @@ class Runtime:
         """
         try:
             function()
-        except Unavailable as error:
+        except (Unavailable, AccessDenied) as error:  # both are told elsewhere, once
             logger.debug("%s: %s", what, error)
             return False
         except self._errors:

@@ -4,6 +4,7 @@
 
     RingwayError
     ├── ConfigError            an option has a value that cannot work
+    │   └── AccessDenied       ZooKeeper does not let this process write
     ├── InvalidInput           a caller's value breaks a rule (HTTP 400)
     │   ├── InvalidUid
     │   └── InvalidFrame       also an `error` frame on the socket
@@ -59,6 +60,10 @@ class ConfigError(RingwayError):
 
     def __str__(self) -> str:
         return f"{self.name}={shown(self.value)}: {self.rule}"
+
+
+class AccessDenied(ConfigError):
+    """ZooKeeper does not let this process write: it has not the digest that the cluster's znodes were made with."""
 
 
 class InvalidInput(RingwayError):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 
@@ -12,8 +13,9 @@ from kazoo.exceptions import NoAuthError
 from tests.harness import zookeeper_java
 from tests.harness.agreement import wait_agreed
 from tests.harness.clients import PlainClients
-from tests.harness.cluster import Cluster
+from tests.harness.cluster import Cluster, metric
 from tests.harness.redises import RealRedis
+from tests.harness.waiting import wait_until
 from tests.harness.zookeepers import RealZooKeeper
 
 pytestmark = [
@@ -40,6 +42,35 @@ def test_tls_and_digest_hold_for_lookups_nodes_and_doctor(own_redis: RealRedis) 
             cluster.wait_gone("node-2")  # its owner may write: state, and the znode's end
             wait_agreed(cluster)
             _doctor_agrees({**cluster.env, "RINGWAY_LOOKUP": cluster.url})
+
+
+@pytest.mark.parametrize("digest", ["", "ringway:a-typo"])
+def test_a_process_without_the_clusters_digest_says_so_in_one_line(own_redis: RealRedis, digest: str) -> None:
+    with RealZooKeeper() as server:
+        env = {"RINGWAY_ZOOKEEPER_DIGEST": "ringway:a-secret"}
+        wrong = {"RINGWAY_ZOOKEEPER_DIGEST": digest}
+        with Cluster(zookeeper=server.address, redis=own_redis.url, nodes=1, env=env) as cluster:
+            node = _run("ringway.ws_server", cluster.env | wrong)
+            assert (node.returncode, node.stderr.splitlines()[-1].startswith(_complaint(digest))) == (2, True)
+            assert "Traceback" not in node.stderr
+            lookup = cluster.add_lookup(env=wrong)
+            wait_until(lambda: lookup.get("/readyz").json().get("zookeeper_problem"), 10.0)
+            answer = lookup.get("/readyz").json()
+            assert (answer["ready"], answer["zookeeper"]) == (True, True)  # it reads, and answers
+            assert answer["zookeeper_problem"].startswith(_complaint(digest))
+            wait_until(lambda: metric(lookup.get("/metrics").text, "ringway_lookup_zookeeper_access_problem"), 5.0)
+            said = lookup.log.read_text()
+            assert (said.count("ALARM"), said.count("Traceback")) == (1, 0)
+
+
+def _run(module: str, env: dict[str, str]) -> subprocess.CompletedProcess[str]:
+    run = [sys.executable, "-m", module]
+    return subprocess.run(run, env=os.environ | env, capture_output=True, text=True, timeout=60, check=False)
+
+
+def _complaint(digest: str) -> str:
+    shown = "ringway:***" if digest else "(not set)"
+    return f"RINGWAY_ZOOKEEPER_DIGEST='{shown}': may not write under /ringway/"
 
 
 def _strangers_read_but_do_not_write(address: str, cluster: str) -> None:

@@ -13,10 +13,10 @@ from collections.abc import Iterator
 from functools import partial
 
 import pytest
-from kazoo.exceptions import BadVersionError, ConnectionLoss, NoAuthError, NodeExistsError, NoNodeError
+from kazoo.exceptions import BadVersionError, ConnectionLoss, NodeExistsError, NoNodeError
 from kazoo.protocol.states import KazooState
 
-from ringway.core.errors import ConfigError, Unavailable
+from ringway.core.errors import AccessDenied, ConfigError, Unavailable
 from ringway.zookeeper.client import TlsOptions, ZooKeeper
 from tests.harness import zookeeper_java
 from tests.harness.waiting import wait_until
@@ -334,11 +334,11 @@ def test_digest_lets_others_read_but_not_write(own_zookeeper: Stoppable) -> None
         ours.ensure_path(ours.path("nodes"))
         ours.create(ours.path("nodes", "n1"), b"mine", ephemeral=True)
         assert stranger.get(ours.path("nodes", "n1"))[0] == b"mine"
-        with pytest.raises(NoAuthError):
+        with pytest.raises(AccessDenied):
             stranger.set(ours.path("nodes", "n1"), b"theirs", -1)
-        with pytest.raises(NoAuthError):
+        with pytest.raises(AccessDenied):
             stranger.delete(ours.path("nodes", "n1"))
-        with pytest.raises(NoAuthError):
+        with pytest.raises(AccessDenied):
             stranger.create(ours.path("nodes", "n2"), ephemeral=True)
         ours.delete(ours.path("nodes", "n1"))
 
@@ -349,7 +349,7 @@ def test_clusters_with_different_passwords_share_a_server() -> None:
             one.ensure_path(one.path("nodes"))
         with session(server.address, "two", digest="two:secret") as two:
             two.ensure_path(two.path("nodes"))
-            with pytest.raises(NoAuthError):
+            with pytest.raises(AccessDenied):
                 two.create(two.path("nodes", "n1").replace("two", "one"))
 
 
