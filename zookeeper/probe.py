@@ -8,7 +8,7 @@ import ssl
 import time
 from collections.abc import Callable
 from urllib.error import HTTPError
-from urllib.request import urlopen
+from urllib.request import HTTPSHandler, ProxyHandler, build_opener
 
 import orjson
 
@@ -22,6 +22,8 @@ TIMEOUT_S = 1.0
 ANY_CERTIFICATE = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 ANY_CERTIFICATE.check_hostname = False
 ANY_CERTIFICATE.verify_mode = ssl.CERT_NONE
+# Never by http_proxy and the like: a proxy knows nothing of the cluster's own addresses, and a live node would be dead.
+DIRECT = build_opener(ProxyHandler({}), HTTPSHandler(context=ANY_CERTIFICATE))
 BODY_LIMIT = 4096
 REMEMBERED = 1000  # nodes that do not answer; more are said anew
 _silent: dict[str, Repeats] = {}  # by base: several parts of a process may ask each second
@@ -35,7 +37,7 @@ def livez(base: str, boot_id: str = "") -> bool:
     Another process may have taken a dead node's port, so an answer that names another `boot_id` does not count.
     """
     try:
-        with urlopen(f"{base}/livez", timeout=TIMEOUT_S, context=ANY_CERTIFICATE) as answer:
+        with DIRECT.open(f"{base}/livez", timeout=TIMEOUT_S) as answer:
             body = answer.read(BODY_LIMIT)
     except (HTTPError, OSError, http.client.HTTPException, ValueError) as error:
         _say(base, error)
