@@ -105,7 +105,7 @@ class Publisher:
         if not self._campaign():
             return RECONCILE_S
         standing, znode_version = self._standing()
-        if not self._in_office or not self._is_ours(standing):
+        if not self._stands(standing):
             return self._take_office()
         self._known = standing
         self._reconcile()
@@ -160,13 +160,14 @@ class Publisher:
     def _take_office(self) -> float:
         """Publish the newest ring known from anywhere again, under a gen of our own.
 
-        That is for a new term, and for a ZooKeeper that lost the ring (wiped) or went back (restored). Who begins
-        cannot know which numbers were given out last; a new gen is later than all of them. The members stay, so nobody
-        moves; and for a while a missing znode proves little, since we have not seen it go.
+        That is for a new term, for a ZooKeeper that lost the ring (wiped) or went back (restored), and for a newer
+        document that came to light since. Who begins cannot know which numbers were given out last; a new gen is later
+        than all of them. The members stay, so nobody moves; and for a while a missing znode proves little, since we
+        have not seen it go.
         """
         self._zk.sync(self._zk.path("ring"))  # perhaps this server only lags
         standing, znode_version = self._standing()
-        if self._in_office and self._is_ours(standing):
+        if self._stands(standing):
             return 0.0
         self._known = newest(self._known, self._memory(), self._copy.read(self._clock()), standing)
         if self._known is None:  # a new cluster: the guards make its first ring
@@ -179,6 +180,18 @@ class Publisher:
         version = first_version(self._known, self._wall())
         self._in_office = self._publish(self._known.members, version, znode_version)
         return 0.0
+
+    def _stands(self, standing: RingDocument | None) -> bool:
+        """Whether we are in office, and what stands in ZooKeeper is ours and the newest.
+
+        Where ZooKeeper was empty and Redis away when we took office, and our clock was behind, what we publish is
+        older than what readers go by: they would ignore it for ever.
+        """
+        return self._in_office and self._is_ours(standing) and not self._is_behind(standing)
+
+    def _is_behind(self, standing: RingDocument | None) -> bool:
+        newer = newest(self._memory(), self._copy.read(self._clock()))
+        return newer is not None and (standing is None or standing.version < newer.version)
 
     def _is_ours(self, standing: RingDocument | None) -> bool:
         """Whether what stands in ZooKeeper is what this term published last, or tried to, without an answer."""

@@ -25,7 +25,7 @@ class Mirror(Protocol):
 
 
 class RingCopy:
-    """Reads the copy when a publisher begins or has lost its ring, and writes each new document.
+    """Reads the copy when a publisher begins, and where it is newer than what is to be written; writes each document.
 
     Args:
         verified: the document in some bytes, None (with an alarm) where they do not verify.
@@ -50,8 +50,8 @@ class RingCopy:
 
     @property
     def due_at(self) -> float:
-        """When to flush again."""
-        return self._again_at if self.wanted is not None else inf
+        """When Redis can be asked again, where something is still to be read or written."""
+        return self._again_at if self.wanted is not None or not self._is_read else inf
 
     def forget(self) -> None:
         """Have the copy read again."""
@@ -59,7 +59,7 @@ class RingCopy:
         self._again_at = -inf
 
     def read(self, now: float) -> RingDocument | None:
-        """The copy as last read; Redis is asked only until it has answered once."""
+        """The copy as last read; Redis is asked only until it has answered once, and where it refuses an older one."""
         if not self._is_read:
             self._is_read = self._try(self._load, now)
         return self._read
@@ -75,7 +75,7 @@ class RingCopy:
         if self._mirror.store(document.to_bytes(), document.gen, document.epoch):
             return
         data = self._mirror.load()
-        standing = self._verified(data, "Redis") if data else None
+        standing = self._read = self._verified(data, "Redis") if data else None
         if data and (standing is None or standing.version < document.version) and self._mirror.discard(data):
             self._mirror.store(document.to_bytes(), document.gen, document.epoch)
 

@@ -354,6 +354,43 @@ def test_a_clock_that_is_behind_does_not_make_numbers_go_back(world: World) -> N
     assert world.seen[0].version == Version(WALL + 10**6 + 1, 4)
 
 
+@pytest.mark.parametrize("source", ["mirror", "memory"])
+def test_a_newer_ring_that_comes_to_light_later_is_published_again_above_it(
+    world: World, monkeypatch: pytest.MonkeyPatch, source: str
+) -> None:
+    """ZooKeeper was empty and Redis away when it took office, by a clock that is behind: readers would ignore it."""
+    monkeypatch.setattr("ringway.lookup_service.ring_copy.RETRY_S", 0.1)
+    newer = document(WALL + 1000, 7, [member("a"), member("b")])
+    remembered: list[RingDocument] = []
+    world.alive = {"a", "b"}
+    if source == "mirror":
+        world.mirror = FakeMirror(newer)
+        world.mirror.away = True
+    publisher = world.publisher(memory=lambda: remembered[0] if remembered else None)
+    world.node("a")
+    assert world.wait_ring("a").version == Version(WALL, 1)
+    remembered += [newer] if source == "memory" else []
+    world.mirror.away = False
+    publisher._loop.wake()
+    again = world.wait_ring("a", "b")
+    assert (again.version, again.members) == (Version(WALL + 1001, 8), newer.members)
+    assert publisher.alarms["lost"] == 1
+    wait_until(lambda: world.mirror.document == again)
+
+
+def test_a_newer_copy_is_seen_by_a_publisher_that_has_nothing_to_publish_yet(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ringway.lookup_service.ring_copy.RETRY_S", 0.1)
+    world.mirror = FakeMirror(document(WALL + 1000, 7, [member("a")]))
+    world.mirror.away = True
+    publisher = world.publisher()
+    wait_until(lambda: publisher.alarms["mirror"])
+    world.mirror.away = False
+    world.alive = {"a"}
+    assert world.wait_ring("a").version == Version(WALL + 1001, 8)
+
+
 def unsigned(good: RingDocument) -> bytes:
     return json.dumps({**json.loads(good.to_bytes()), "mac": "", "epoch": good.epoch + 100}).encode()
 
