@@ -27,6 +27,7 @@ from ringway.zookeeper.ring_document import Election, Fenced
 from ringway.zookeeper.runtime import Loop
 from ringway.zookeeper.version_rules import first_version, is_lost, newest, next_version, same, wait_s
 
+from .flaps import Flaps
 from .orders import losses_accepted
 from .probing import Probing
 from .publisher_status import GuardLog, PublisherStatus
@@ -70,6 +71,7 @@ class Publisher:
         self._election = Election(zk, info)
         self._nodes = NodesView(zk, self._loop.wake)
         self._copy = RingCopy(mirror, self._verified, self._failed_copy, zk.runtime)
+        self._flaps = Flaps(zk, self._election, keys, self._options, self._forged_flaps, wall, clock)
         self._probing = Probing(zk.runtime, probe, self._loop.wake)
         self._known: RingDocument | None = None
         self._observed: Mapping[str, NodeRecord] = {}
@@ -116,6 +118,7 @@ class Publisher:
             if self._publish(decision.members, version, znode_version):
                 self._state = self._state.published(decision.lost, self._clock())
             return 0.0
+        self._flaps.keep(self._state)
         return max(0.0, min(RECONCILE_S, min(decision.wake_at, self._copy.due_at) - self._clock()))
 
     def _frozen(self) -> tuple[Verdict, ...]:
@@ -138,6 +141,7 @@ class Publisher:
         self._state = self._unproven(GuardState())
         self._guards.standing = ()
         self._copy.forget()
+        self._flaps.forget()
         self._reconciled_at = -inf
         self._nodes.forget()
 
@@ -145,6 +149,9 @@ class Publisher:
         """The document in ZooKeeper, None unless it verifies, and the version of its znode."""
         data, version = self._election.read(self._loop.wake)
         return self._verified(data, "ZooKeeper") if data else None, version
+
+    def _forged_flaps(self) -> None:
+        self.alarms["flapping"] += 1
 
     def _failed_copy(self) -> None:
         self.alarms["mirror"] += 1
@@ -219,6 +226,7 @@ class Publisher:
             self._state = replace(self._state, accept_losses=True)
         for node_id, alive in self._probing.answers():
             self._state = self._state.probed(node_id, alive)
+        self._state = self._flaps.restored(self._state)
         self._observed = self._nodes.read()
         decision = decide(self._state, standing, self._observed, self._options, self._clock())
         self._state = decision.state

@@ -23,7 +23,7 @@ class PublisherStatus:
         age_s: seconds without a connection to ZooKeeper, for which nobody can confirm it; 0.0 while connected.
         verdicts: what the guards say at present; empty on a process that is not elected.
         nodes: number of registered nodes by state, as last seen by the elected process.
-        alarms: how often each happened: forged, corrupt, lost, fenced, alg, mirror, bad_record.
+        alarms: how often each happened: forged, corrupt, lost, fenced, alg, mirror, flapping, bad_record.
         decisions: how often each (guard, action) came up.
     """
 

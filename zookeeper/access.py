@@ -25,7 +25,7 @@ from .calls import Calls
 log = logging.getLogger(__name__)
 
 ROOT = "/ringway"
-PERSISTENT = ("nodes", "leader", "ring", "orders")  # and the cluster's own znode above them
+PERSISTENT = ("nodes", "leader", "ring", "flapping", "orders")  # and the cluster's own znode above them
 WORLD = ("world", "anyone")
 VARIABLE = "RINGWAY_ZOOKEEPER_DIGEST"
 DENIED_FOR_S = 60.0  # loops try again within ten seconds

@@ -172,10 +172,15 @@ class Election:
         return self.term is not None
 
     def publish(self, data: bytes, expected_version: int) -> None:
-        """Write the ring document in one transaction with the proof that the session which won lives.
+        """Write the ring document, as `write` does.
 
         Args:
             expected_version: of the ring znode, as read together with the document that this one follows.
+        """
+        self.write(self._ring, data, expected_version)
+
+    def write(self, path: str, data: bytes, expected_version: int) -> None:
+        """Write a znode in one transaction with the proof that the session which won lives.
 
         Raises:
             Fenced: refused; nothing was written.
@@ -186,12 +191,12 @@ class Election:
 
         def build(transaction: Any) -> None:
             transaction.check(f"{self._path}/{self.term}", 0)
-            transaction.set_data(self._ring, data, expected_version)
+            transaction.set_data(path, data, expected_version)
 
         try:
             self._zk.commit(build)
         except NoNodeError as error:
-            raise Fenced("our candidacy or the ring znode is gone") from error
+            raise Fenced("our candidacy or the znode is gone") from error
         except BadVersionError as error:
             raise Fenced("another publisher has written meanwhile") from error
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 
 import pytest
 
@@ -16,7 +17,8 @@ from ringway.core.members import RingDocument, State, Version
 from ringway.lookup_service.orders import accept_losses
 from ringway.lookup_service.publisher import Publisher
 from ringway.zookeeper.client import ZooKeeper
-from ringway.zookeeper.guards import GuardOptions
+from ringway.zookeeper.flap_memory import to_bytes
+from ringway.zookeeper.guard_state import GuardOptions, Track
 from ringway.zookeeper.membership import NodeRegistration
 from ringway.zookeeper.ring_document import RingReader, session_name
 from tests.harness.waiting import wait_until
@@ -490,3 +492,71 @@ def test_200_joins_in_a_burst_are_at_most_5_epochs(world: World) -> None:
         crowd.create(crowd.path("nodes", name), record(name).to_bytes(), ephemeral=True)
     after = world.wait_ring("a", *names, timeout_s=20.0)
     assert after.epoch - before.epoch <= 5
+
+
+FLAPPY = replace(QUICK, flap_leaves=2, flap_quiet_s=600.0)
+
+
+def flapped(world: World, publisher: Publisher) -> None:
+    """Node b has left twice and is back: out for ten minutes."""
+    world.node("a")
+    for _ in range(2):
+        node = world.node("b")
+        wait_until(lambda: publisher.status().nodes.get("active") == 2)
+        world.wait_ring("a", "b")
+        node.close()
+        wait_until(lambda: publisher.status().nodes.get("active") == 1)
+    world.node("b")
+    wait_until(lambda: excluded(publisher))
+    world.wait_ring("a")
+
+
+def excluded(publisher: Publisher) -> bool:
+    status = publisher.status()
+    return status.elected and [v.node for v in status.verdicts if v.guard == "flapping"] == ["b"]
+
+
+def test_a_flapping_node_stays_out_when_another_publishes(world: World) -> None:
+    first = world.publisher(FLAPPY)
+    flapped(world, first)
+    second = world.publisher(FLAPPY)
+    wait_until(lambda: not second.status().elected)
+    first.stop()
+    world.wall += 1.0
+    wait_until(lambda: excluded(second) and world.seen[-1].gen > WALL)
+    assert world.ring() == {"a": 64}
+
+
+def test_a_flapping_node_stays_out_when_the_same_process_is_elected_again(world: World) -> None:
+    zk = world.session()
+    publisher = world.publisher(FLAPPY, zk=zk)
+    flapped(world, publisher)
+    term = publisher._term
+    world.wall += 1.0
+    expire_session(zk.client)
+    wait_until(lambda: publisher._term not in (None, term) and excluded(publisher) and world.seen[-1].gen > WALL)
+    assert world.ring() == {"a": 64}
+
+
+def test_a_flapping_node_stays_out_when_zookeeper_lost_who_flaps(world: World) -> None:
+    """As after a wipe: the process that publishes again still knows."""
+    zk = world.session()
+    publisher = world.publisher(FLAPPY, zk=zk)
+    flapped(world, publisher)
+    path, term = world.witness.path("flapping"), publisher._term
+    wait_until(lambda: world.witness.get(path)[0])
+    world.witness.delete(path)
+    world.wall += 1.0
+    expire_session(zk.client)
+    wait_until(lambda: publisher._term not in (None, term) and excluded(publisher))
+    wait_until(lambda: world.witness.exists(path) and world.witness.get(path)[0])
+
+
+def test_what_a_stranger_says_of_flapping_nodes_is_an_alarm_and_excludes_nobody(world: World) -> None:
+    world.witness.ensure_path(world.witness.path("flapping"))
+    track = Track(record("a"), leaves=(0.0,), strikes=9, excluded=True)
+    world.witness.set(world.witness.path("flapping"), to_bytes({"a": track}, STRANGER, 0.0, world.wall), -1)
+    publisher = world.publisher()
+    world.node("a")
+    world.wait_ring("a")
+    assert publisher.alarms == {"flapping": 1}
