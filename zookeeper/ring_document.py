@@ -81,8 +81,8 @@ class RingReader:
         self._read()
 
     def _read(self) -> None:
-        data = self._get()
-        with self._lock:
+        with self._lock:  # also while it is read: of two reads at once the older could be applied last, as if restored
+            data = self._get()
             self.last_read = time.monotonic()
             if data and data != self._seen:
                 self._take(data)

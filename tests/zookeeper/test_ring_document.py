@@ -143,6 +143,50 @@ def test_refresh_sees_every_write_before_it_and_is_shared(zookeeper: str) -> Non
         assert 1 <= len(reads) < 50
 
 
+class Turnstile:
+    """A lock that tells when somebody has to wait for it."""
+
+    def __init__(self, waits: threading.Event) -> None:
+        self._lock, self._waits = threading.Lock(), waits
+
+    def __enter__(self) -> None:
+        if not self._lock.acquire(blocking=False):
+            self._waits.set()
+            self._lock.acquire()
+
+    def __exit__(self, *_: object) -> None:
+        self._lock.release()
+
+
+def test_two_reads_at_once_are_applied_in_the_order_of_their_answers(zookeeper: str) -> None:
+    """The loop has its answer, a newer document is written, and a refresh reads that before the loop goes on."""
+    applied: list[RingDocument] = []
+    with session(zookeeper) as zk:
+        put(zk, document(1, 1).to_bytes())
+        reader = RingReader(zk, KEYS, applied.append)
+        refreshed_or_waits = threading.Event()
+        reader._lock = Turnstile(refreshed_or_waits)
+        get = zk.get
+
+        def overtaken(path: str, watch: object = None) -> object:
+            answer = get(path)
+            zk.get = get  # type: ignore[method-assign]
+            put(zk, document(1, 2).to_bytes())
+            refresh.start()
+            assert refreshed_or_waits.wait(10.0)
+            return answer
+
+        def read_latest() -> None:
+            reader._read_latest()
+            refreshed_or_waits.set()
+
+        refresh = threading.Thread(target=read_latest)
+        zk.get = overtaken  # type: ignore[assignment, method-assign]
+        reader._step()
+        refresh.join(10.0)
+        assert (applied, reader.alarms) == ([document(1, 1), document(1, 2)], {})
+
+
 def _count_calls(zk: ZooKeeper, name: str) -> list[object]:
     calls: list[object] = []
     original = getattr(zk, name)
