@@ -6,7 +6,7 @@ import logging
 from collections import Counter
 from collections.abc import Callable
 
-from ringway.core.errors import DocumentError, Unavailable
+from ringway.core.errors import ConfigError, DocumentError, Unavailable
 from ringway.core.history import Change, RingHistory
 from ringway.core.keys import KeyRing
 from ringway.core.members import RingDocument
@@ -57,7 +57,7 @@ class Rings:
                 self._take(RingDocument.parse(data, self._keys))
         except Unavailable as error:
             log.info("the ring's mirror cannot be read: %s", error)
-        except DocumentError as error:
+        except (DocumentError, ConfigError) as error:  # ConfigError: it is of another rule of hashing
             self._refused["mirror"] += 1
             log.error("ALARM: dropped the ring's mirror in Redis: %s", error)
 
