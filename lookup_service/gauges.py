@@ -4,10 +4,16 @@ from __future__ import annotations
 
 import time
 from collections import Counter
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
+from ringway.core.members import State
+from ringway.zookeeper.client import EVENTS
+from ringway.zookeeper.guards import VERDICTS
+from ringway.zookeeper.ring_document import READER_ALARMS
+
 from .metrics import CHECKSUM_DIGITS, Metrics
-from .publisher_status import PublisherStatus
+from .publisher_status import ALARMS, PublisherStatus
 
 if TYPE_CHECKING:
     from .services import Services
@@ -24,6 +30,8 @@ def set_gauges(services: Services) -> None:
             metrics.ring_members.labels(state).set(count)
     metrics.ring_age.set(services.stale_for() or 0.0)
     metrics.zookeeper.set(services.zk.connected)
+    for event in EVENTS:
+        metrics.zookeeper_events.labels(event).set(services.zk.counts[event])
     metrics.access_problem.set(bool(services.zk.problem))
     metrics.redis.set(services.redis_up)
     metrics.down.set(len(services.softdown.down))
@@ -31,18 +39,15 @@ def set_gauges(services: Services) -> None:
     _publisher(metrics, services.publisher.status(), services.reader.alarms)
 
 
-def _publisher(metrics: Metrics, status: PublisherStatus, reader_alarms: dict[str, int]) -> None:
+def _publisher(metrics: Metrics, status: PublisherStatus, reader_alarms: Mapping[str, int]) -> None:
     metrics.publisher.set(status.elected)
-    for alarm, count in status.alarms.items():
-        metrics.alarms.labels("publisher", alarm).set(count)
-    for alarm, count in reader_alarms.items():
-        metrics.alarms.labels("reader", alarm).set(count)
-    for (guard, action), count in status.decisions.items():
-        metrics.guard_decisions.labels(guard, action).set(count)
+    for alarm in ALARMS:
+        metrics.alarms.labels("publisher", alarm).set(status.alarms.get(alarm, 0))
+    for alarm in READER_ALARMS:
+        metrics.alarms.labels("reader", alarm).set(reader_alarms.get(alarm, 0))
     now = Counter((verdict.guard, verdict.action) for verdict in status.verdicts)
-    metrics.guards_shown |= now.keys() | status.decisions.keys()
-    for guard, action in metrics.guards_shown:
+    for guard, action in VERDICTS:
+        metrics.guard_decisions.labels(guard, action).set(status.decisions.get((guard, action), 0))
         metrics.guards.labels(guard, action).set(now[guard, action])
-    if status.elected:
-        for state in ("joining", "active", "draining"):
-            metrics.registered.labels(state).set(status.nodes.get(state, 0))
+    for state in State:
+        metrics.registered.labels(state.value).set(status.nodes.get(state.value, 0))

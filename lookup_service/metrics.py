@@ -21,6 +21,7 @@ CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 # A route without I/O takes tens of microseconds; with a refresh 200 ms; with a probe seconds.
 ROUTE_BUCKETS = (0.00005, 0.0001, 0.0002, 0.0005, 0.001, 0.005, 0.025, 0.1, 0.25, 1.0, 2.5)
 CHECKSUM_DIGITS = 13  # of the hexadecimal checksum: 52 bits, which a float holds exactly
+DOCUMENT_CAUSES = ("DocumentForged", "DocumentCorrupt", "ConfigError")
 
 
 class Metrics:
@@ -39,6 +40,8 @@ class Metrics:
         self.pushes = self._counter("pushes", "Messages taken from back ends.", "kind")
         self.verdicts = self._counter("probes", "Nodes probed because a client could not reach them.", "verdict")
         self.documents = self._counter("ring_documents_refused", "Ring documents not used, by cause.", "cause")
+        for cause in DOCUMENT_CAUSES:
+            self.documents.labels(cause)  # with 0, so that an alert sees the first one
         self.ring_changes = self._counter("ring_changes", "Rings this process went on to.")
         self.away_dropped = self._counter("away_records_dropped", "Softdown placements that could not be noted.")
         self.ring_gen = self._gauge("ring_gen", "gen of the ring in use.")
@@ -47,11 +50,11 @@ class Metrics:
         self.ring_members = self._gauge("ring_members", "Members of the ring document by state.", "state")
         self.ring_age = self._gauge("ring_age_seconds", "Seconds since ZooKeeper could last be asked; 0 while it can.")
         self.zookeeper = self._gauge("zookeeper_connected", "1 while there is a session.")
+        self.zookeeper_events = self._gauge("zookeeper_events", "Connections, new sessions, forced restarts.", "event")
         self.access_problem = self._gauge("zookeeper_access_problem", "1 while it may not write, or strangers may.")
         self.redis = self._gauge("redis_connected", "1 while Redis answers.")
         self.publisher = self._gauge("publisher", "1 on the process that publishes the ring.")
         self.guards = self._gauge("publisher_guards", "Nodes a guard acts on now.", "guard", "action")
-        self.guards_shown: set[tuple[str, str]] = set()  # once shown, a guard that rests is shown as 0
         self.guard_decisions = self._gauge("publisher_decisions", "How often a guard acted.", "guard", "action")
         self.registered = self._gauge("registered_nodes", "Nodes in ZooKeeper, as the publisher sees them.", "state")
         self.alarms = self._gauge("ring_alarms", "Ring documents dropped and publications refused.", "part", "alarm")

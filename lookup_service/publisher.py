@@ -23,7 +23,7 @@ from ringway.zookeeper.client import ZooKeeper
 from ringway.zookeeper.guards import Decision, GuardOptions, GuardState, Verdict, decide
 from ringway.zookeeper.nodes_view import NodesView
 from ringway.zookeeper.probe import Probe, livez
-from ringway.zookeeper.ring_document import Election, Fenced
+from ringway.zookeeper.ring_document import Election, Fenced, session_name
 from ringway.zookeeper.runtime import Loop
 from ringway.zookeeper.version_rules import first_version, is_lost, newest, next_version, same, wait_s
 
@@ -90,12 +90,18 @@ class Publisher:
             self._zk.runtime.guard(self._election.resign, log, "resigning")
 
     def status(self) -> PublisherStatus:
+        elected = self._is_elected()
         verdicts = self._frozen() if self._term and not self._zk.connected else self._guards.standing
         age_s = self._zk.disconnected_for(time.monotonic())
-        nodes = Counter(record.state.value for record in self._observed.values())
+        nodes = Counter(record.state.value for record in self._observed.values() if elected)
         alarms, decisions = self.alarms + self._nodes.counts, dict(self._guards.decisions)
         known = newest(self._memory(), self._known)
-        return PublisherStatus(self._term is not None, known, age_s, verdicts, nodes, alarms, decisions)
+        return PublisherStatus(elected, known, age_s, verdicts, nodes, alarms, decisions)
+
+    def _is_elected(self) -> bool:
+        """Not while we are cut off: another is elected by then, and there must not be two who say that they publish."""
+        session = self._zk.session_id if self._zk.connected else None
+        return session is not None and self._term == session_name(session)
 
     # --- one pass
 

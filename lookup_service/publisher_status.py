@@ -12,18 +12,20 @@ from ringway.zookeeper.guards import Verdict
 
 log = logging.getLogger(__name__)
 
+ALARMS = ("forged", "corrupt", "lost", "fenced", "alg", "mirror", "flapping", "bad_record")
+
 
 @dataclass(frozen=True, slots=True)
 class PublisherStatus:
     """For /metrics and the dashboard.
 
     Attributes:
-        elected: whether this process publishes.
+        elected: whether this process publishes, as far as anybody can know: False while it is cut off.
         document: the newest document that this process has seen.
         age_s: seconds without a connection to ZooKeeper, for which nobody can confirm it; 0.0 while connected.
         verdicts: what the guards say at present; empty on a process that is not elected.
         nodes: number of registered nodes by state, as last seen by the elected process.
-        alarms: how often each happened: forged, corrupt, lost, fenced, alg, mirror, flapping, bad_record.
+        alarms: how often each of ALARMS happened.
         decisions: how often each (guard, action) came up.
     """
 

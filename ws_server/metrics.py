@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector, generate_latest
@@ -12,12 +12,17 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 from ringway.core.members import State
+from ringway.zookeeper import client as zookeeper_client
+from ringway.zookeeper import membership
+from ringway.zookeeper.ring_document import READER_ALARMS
 
 from . import fast
+from .rings import MIRROR
 
 if TYPE_CHECKING:
     from .parts import Parts
 
+MOVES = ("planned", "told", "went", "stayed", "closed", "returned", "misplaced")
 CHECKSUM_DIGITS = 13  # of the hexadecimal checksum: 52 bits, which a float holds exactly
 
 
@@ -75,7 +80,12 @@ class NodeCollector(Collector):
         yield _gauge("zookeeper_up", "Whether ZooKeeper is connected.", int(node.zk.connected))
         problem = int(bool(node.zk.problem))
         yield _gauge("zookeeper_access_problem", "1 while it may not write, or strangers may.", problem)
-        yield _labelled("documents_refused_total", "Ring documents dropped.", ("cause",), node.rings.alarms)
+        refused = _with_zeros(node.rings.alarms, (*READER_ALARMS, MIRROR))
+        yield _labelled("documents_refused_total", "Ring documents dropped.", ("cause",), refused)
+        events = _with_zeros(node.zk.counts, zookeeper_client.EVENTS)
+        yield _labelled("zookeeper_events_total", "Connections, new sessions, forced restarts.", ("event",), events)
+        entries = _with_zeros(node.registration.counts, membership.EVENTS)
+        yield _labelled("registration_events_total", "What became of the entry in ZooKeeper.", ("event",), entries)
 
     def _messages(self) -> Iterator[Metric]:
         node = self._node
@@ -93,7 +103,7 @@ class NodeCollector(Collector):
         yield _gauge("moves_planned", "Users still to be moved.", mover.planned)
         yield _gauge("moves_under_way", "Sessions told to move whose deadline is to come.", mover.leaving)
         yield _gauge("moves_breaker_open", "1 while moves wait for the ring to settle.", int(mover.breaker_open))
-        yield _labelled("moves_total", "Moves by what happened.", ("event",), mover.counts)
+        yield _labelled("moves_total", "Moves by what happened.", ("event",), _with_zeros(mover.counts, MOVES))
 
     def _redis(self) -> Iterator[Metric]:
         node = self._node
@@ -117,6 +127,11 @@ def text(made: CollectorRegistry) -> bytes:
 
 def _name(name: str) -> str:
     return f"ringway_node_{name}"
+
+
+def _with_zeros(counts: Mapping[str, int], known: Iterable[str]) -> dict[str, int]:
+    """What has not happened yet is there too, as 0: else an alert misses the first time."""
+    return {**dict.fromkeys(known, 0), **counts}
 
 
 def _gauge(name: str, help: str, value: float) -> Metric:

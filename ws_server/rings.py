@@ -16,6 +16,8 @@ from ringway.zookeeper.ring_document import RingReader
 
 log = logging.getLogger(__name__)
 
+MIRROR = "mirror"  # the cause of an alarm, beside those of the reader
+
 
 class Rings:
     """Feeds the history from both sources; whichever is newer wins, and `on_change` hears of each step once."""
@@ -58,7 +60,7 @@ class Rings:
         except Unavailable as error:
             log.info("the ring's mirror cannot be read: %s", error)
         except (DocumentError, ConfigError) as error:  # ConfigError: it is of another rule of hashing
-            self._refused["mirror"] += 1
+            self._refused[MIRROR] += 1
             log.error("ALARM: dropped the ring's mirror in Redis: %s", error)
 
     def _take(self, document: RingDocument) -> None:

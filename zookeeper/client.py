@@ -48,6 +48,8 @@ GRACE_MIN_S = 3.0
 TRIAL_S = 2.0
 _CLUSTER = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
+EVENTS = ("connections", "sessions", "restarts")
+
 SessionListener = Callable[[int, bool], object]
 
 
@@ -61,6 +63,9 @@ class ZooKeeper(Calls):
         handler: "threading" or "gevent".
         tls: files for TLS, or None for plain TCP.
         digest: `user:password`; then what is created here can be written by that user only, and read by all.
+
+    Attributes:
+        counts: how often each of EVENTS happened: a connection, a new session, a new start of a refused client.
     """
 
     def __init__(

@@ -22,7 +22,14 @@ from ringway.core.members import Member, NodeRecord, RingDocument, State
 
 from .guard_state import Batch, GuardOptions, GuardState, Track, observe, quiet_s
 
-__all__ = ["Decision", "GuardOptions", "GuardState", "ProbeRequest", "Verdict", "decide"]
+__all__ = ["VERDICTS", "Decision", "GuardOptions", "GuardState", "ProbeRequest", "Verdict", "decide"]
+
+# All that they can say: guard and action.
+VERDICTS = (
+    ("frozen", "keep"), ("join", "wait"), ("join", "admit"), ("flapping", "exclude"), ("drain", "remove"),
+    ("leave", "remove"), ("mass_loss", "hold"), ("unproven", "hold"), ("unproven", "keep"), ("never_empty", "admit"),
+    ("never_empty", "keep"), ("debounce", "wait"),
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)

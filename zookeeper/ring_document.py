@@ -104,7 +104,7 @@ class RingReader:
             self._check_order(document)
             self._on_document(document)
         except RingwayError as error:
-            kind = next((name for type_, name in ALARMS if isinstance(error, type_)), "refused")
+            kind = next((name for type_, name in ALARMS if isinstance(error, type_)), REFUSED)
             self.alarms[kind] += 1
             log.error("ALARM: dropped what stands in %s: %s", self._path, error)
         else:
@@ -128,9 +128,11 @@ class DocumentConflict(DocumentError):
     """Another one with the same number has been read: two writers, which must never happen."""
 
 
+REFUSED = "refused"
 ALARMS: tuple[tuple[type[RingwayError], str], ...] = (
     (DocumentForged, "forged"), (DocumentCorrupt, "corrupt"), (DocumentOlder, "older"), (DocumentConflict, "conflict"),
 )
+READER_ALARMS = (*(name for _, name in ALARMS), REFUSED)
 
 
 def session_name(session_id: int) -> str:

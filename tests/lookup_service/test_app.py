@@ -12,6 +12,7 @@ from ringway.core.members import Version
 from ringway.lookup_service.app import create_app
 from ringway.lookup_service.fast_route import FastRoute
 from ringway.lookup_service.gauges import set_gauges
+from ringway.lookup_service.publisher_status import ALARMS
 from ringway.lookup_service.services import Services
 from ringway.store.keys import Keys
 from ringway.store.limits import Limits, SharedLimits
@@ -21,6 +22,8 @@ from ringway.store.notices import Control, LogNotice, VolatileNotice, decode
 from ringway.store.presence import Presence
 from ringway.store.softdown import AwayRecords
 from ringway.zookeeper.client import ZooKeeper
+from ringway.zookeeper.guards import VERDICTS
+from ringway.zookeeper.ring_document import READER_ALARMS
 from tests.harness.logs import append
 from tests.harness.waiting import wait_until
 from tests.lookup_service.conftest import API_KEY, MakeServices
@@ -482,6 +485,24 @@ def test_metrics_tell_ring_routes_and_refusals(services: Services, client: Flask
         return {name: values.get(name, -1) for name in wanted}
 
     wait_until(lambda: said() == wanted, message=f"{said()} is {wanted}")
+
+
+def test_metrics_have_a_zero_for_what_has_not_happened_yet(make_services: MakeServices) -> None:
+    """An alert on an increase misses the first event of a series that was not there before."""
+    services = make_services()
+    set_gauges(services)
+    text = services.metrics.text().decode()
+    expected = [
+        *(f'publisher_{name}{{action="{action}",guard="{guard}"}}' for guard, action in VERDICTS
+          for name in ("guards", "decisions")),
+        *(f'ring_alarms{{alarm="{alarm}",part="publisher"}}' for alarm in ALARMS),
+        *(f'ring_alarms{{alarm="{alarm}",part="reader"}}' for alarm in READER_ALARMS),
+        *(f'ring_documents_refused_total{{cause="{cause}"}}' for cause in ("DocumentForged", "ConfigError")),
+        *(f'registered_nodes{{state="{state}"}}' for state in ("joining", "active", "draining")),
+        'zookeeper_events{event="restarts"}',
+    ]  # fmt: skip
+    assert [name for name in expected if f"\nringway_lookup_{name} 0.0\n" not in text] == []
+    assert '\nringway_lookup_zookeeper_events{event="sessions"} 1.0\n' in text
 
 
 def test_the_dashboard_is_served_with_a_strict_policy(client: FlaskClient) -> None:

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from ringway.core.members import NodeRecord, RingDocument, State
-from ringway.zookeeper.guards import Decision, GuardOptions, GuardState, decide
+from ringway.zookeeper.guards import VERDICTS, Decision, GuardOptions, GuardState, decide
 from tests.zookeeper.help import document, member, record
 
 OPTIONS = GuardOptions()
@@ -47,6 +47,7 @@ class World:
         observed: Mapping[str, NodeRecord] | None = self.nodes if connected else None
         self.last = decide(self.state, self.document, observed, self.options, self.now)
         self.state = self.last.state
+        assert {(v.guard, v.action) for v in self.last.verdicts} <= set(VERDICTS)
         if self.last.members is not None:
             self.document = document(1, self.epoch + 1, self.last.members)
             self.state = self.state.published(self.last.lost, self.now)
