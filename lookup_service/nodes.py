@@ -18,7 +18,8 @@ def views(services: Services) -> Blueprint:
 
     @part.get("/nodes")
     def nodes() -> Response:
-        return reply({"nodes": services.nodes()} | services.staleness())
+        gone = [member.as_json() for member in services.gone.members]
+        return reply({"nodes": services.nodes(), "gone": gone} | services.staleness())
 
     @part.post("/nodes/<node>/drain")
     def drain(node: str) -> Response:

@@ -29,6 +29,7 @@ from .cors import Cors
 from .events import EventHub
 from .feed import Feed
 from .gauges import set_gauges
+from .gone import Gone
 from .marks import RedisMarks
 from .metrics import Metrics
 from .preview import moved_share
@@ -64,6 +65,8 @@ class Services:
         self._make_zookeeper()
         self._make_redis()
         self._make_routing()
+        self.gone = Gone()
+        self.rings.on_change(self.gone.heed)
         self.rings.on_change(self._ring_changed)
         self.hub.on_count = self.metrics.listeners.set
         gauges = partial(set_gauges, self)

@@ -6,10 +6,11 @@ ZooKeeper's document is what counts, for it has the one fenced writer; without i
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
-from .core.members import Version
+from .core.members import State, Version
 from .operator import table
+from .roster import Roster
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,7 +19,8 @@ class View:
 
     `dropped`: the ring documents that it refused since its start, by cause; that explains why it is behind.
     `foreign`: the version of a document found there that the doctor's keys do not verify.
-    `publishes`: whether it is the lookup that publishes the ring.
+    `publishes`: whether it is the lookup that publishes the ring. `state`: a node's own word.
+    `sign`: of life, in a word; empty where a node gave none.
     """
 
     part: str
@@ -28,6 +30,16 @@ class View:
     dropped: str = ""
     foreign: Version | None = None
     publishes: bool = False
+    state: str = ""
+    sign: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """What one part told: views, its own first, and the nodes that it knows of."""
+
+    views: tuple[View, ...]
+    roster: Roster = field(default_factory=Roster)
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +62,29 @@ def diagnose(views: Sequence[View]) -> list[Finding]:
         return [*findings, Finding("cluster", "nobody has a ring document; is a lookup running, and an active node?")]
     truth = next((view for view in seen if view.part == "zookeeper"), None) or max(seen, key=_age)
     return findings + [finding for view in seen if (finding := _compare(view, truth))]
+
+
+def place(nodes: Sequence[View], roster: Roster) -> list[View]:
+    """The nodes' views, with what is wrong with the place of each. Who is listed nowhere and gives no sign of life is
+    left out, who gives one in Redis alone is added."""
+    expected = [view for view in nodes if view.sign or roster.listed(_node(view))]
+    unknown = [View(f"node {node}", sign="writes to Redis") for node in roster.strangers()]
+    return [_placed(view, roster) for view in (*expected, *unknown)]
+
+
+def _placed(view: View, roster: Roster) -> View:
+    missing = roster.missing_from(_node(view))
+    registered = _node(view) in (roster.registered or ())
+    explained = registered and (view.problem or view.state in (State.DRAINING, State.JOINING))
+    if not view.sign or not missing or explained:
+        return view
+    held = ": it has just come, or a guard keeps it out (the publisher's log says which)" if registered else ""
+    problem = f"alive ({view.sign}), but {missing}{held}"
+    return replace(view, problem="; ".join(filter(None, (view.problem, problem))))
+
+
+def _node(view: View) -> str:
+    return view.part.removeprefix("node ")
 
 
 def _strangers(views: Sequence[View]) -> list[View]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from typing import Any
 
 import httpx
@@ -10,8 +12,9 @@ import pytest
 from ringway import doctor
 from ringway.core.keys import DEVELOPMENT_KEYS, KeyRing
 from ringway.core.members import Version
-from ringway.diagnosis import Finding, View, diagnose, report
+from ringway.diagnosis import Finding, View, diagnose, place, report
 from ringway.doctor import Servers, examine
+from ringway.roster import Roster
 
 ONE, TWO, THREE = Version(1000, 1), Version(1000, 2), Version(2000, 1)
 
@@ -109,3 +112,77 @@ def test_who_goes_by_a_ring_that_does_not_verify_is_named_and_the_others_are_rig
 def test_if_all_go_by_it_the_doctors_own_keys_are_the_likelier_mistake() -> None:
     everybody = [FOREIGN, View("lookup", THREE, "b", publishes=True), View("node", THREE, "b")]
     assert diagnose(everybody) == [Finding("zookeeper", "signed with key 'k9'")]
+
+
+NOBODY_KNOWS = "but not registered in ZooKeeper and not in the ring"
+
+
+def roster(**changes: dict[str, str]) -> Roster:
+    known = {"registered": {"a": "http://a"}, "members": {"a": "http://a"}, "gone": {}, "speaking": {}} | changes
+    return Roster(**known)
+
+
+def node(name: str, **values: Any) -> View:
+    return View(f"node {name}", **({"version": TWO, "state": "active", "sign": "answers"} | values))
+
+
+def problems(known: Roster, *nodes: View) -> dict[str, str]:
+    return {view.part: view.problem for view in place(nodes, known)}
+
+
+def test_a_node_that_lives_and_is_listed_nowhere_is_named() -> None:
+    known = roster(gone={"b": "http://b"})
+    assert problems(known, node("a"), node("b")) == {"node a": "", "node b": f"alive (answers), {NOBODY_KNOWS}"}
+    stale = node("b", problem="cannot reach ZooKeeper: its ring is stale")
+    assert problems(known, stale)["node b"] == f"{stale.problem}; alive (answers), {NOBODY_KNOWS}"
+
+
+def test_a_node_that_left_and_gives_no_sign_of_life_is_not_missed() -> None:
+    known = roster(gone={"b": "http://b"})
+    assert problems(known, node("a"), View("node b", problem="does not answer")) == {"node a": ""}
+    assert problems(known, View("node a", problem="does not answer")) == {"node a": "does not answer"}
+
+
+def test_a_node_that_speaks_in_redis_alone_is_named_unless_it_is_leaving() -> None:
+    known = roster(speaking={"a": "active", "b": "active", "c": "draining"})
+    assert problems(known, node("a")) == {"node a": "", "node b": f"alive (writes to Redis), {NOBODY_KNOWS}"}
+
+
+def test_a_registered_node_belongs_on_the_ring_unless_it_comes_goes_or_has_its_own_trouble() -> None:
+    known = roster(registered={"a": "http://a", "b": "http://b"})
+    assert problems(known, node("b"))["node b"].startswith("alive (answers), but not in the ring: it has just come, or")
+    for view in (node("b", state="joining"), node("b", state="draining"), node("b", problem="has no ring yet")):
+        assert place([view], known) == [view]
+
+
+def test_what_nobody_could_be_asked_is_no_finding() -> None:
+    assert problems(Roster(gone={"b": "http://b"}, members={"a": "http://a"}), node("b"))["node b"].endswith(
+        "but not in the ring"
+    )
+    assert problems(Roster(gone={"b": "http://b"}), node("b")) == {"node b": ""}
+
+
+def test_an_address_is_the_newest_that_is_known() -> None:
+    known = Roster(gone={"a": "old", "b": "old"}) | Roster(members={"a": "ring"}) | Roster(registered={"a": "now"})
+    assert known.addresses() == {"a": "now", "b": "old"}
+
+
+def test_a_lookup_that_never_answers_costs_the_limit_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    released = threading.Event()
+
+    def get(url: str, **values: Any) -> httpx.Response:
+        if url.startswith("http://frozen"):
+            released.wait(10)
+            raise httpx.ReadTimeout("")
+        return Lookup().get(url, **values)
+
+    monkeypatch.setattr(httpx, "get", get)
+    monkeypatch.setattr(doctor, "SETTLE_S", 0.0)
+    monkeypatch.setattr(doctor, "SERVERS_S", 0.3)
+    since = time.monotonic()
+    frozen = [f"http://frozen{number}" for number in range(8)]
+    views = examine(Servers([*frozen, "http://one"], None, None, "x", KeyRing.parse(DEVELOPMENT_KEYS)))
+    took_s = time.monotonic() - since
+    released.set()
+    assert [view.problem for view in views][:8] == ["does not answer within 0.3 s"] * 8
+    assert took_s < 2.0

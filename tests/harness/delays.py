@@ -39,6 +39,20 @@ class DelayProxy:
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name=f"proxy of {target}", daemon=True)
         self._tasks: set[asyncio.Task[None]] = set()
+        self._whole = asyncio.Event()
+        self._whole.set()
+
+    def cut(self) -> None:
+        """The network parts: from now on nothing passes in either direction, and nobody is told."""
+        self._loop.call_soon_threadsafe(self._whole.clear)
+
+    def mend(self) -> None:
+        """What was held back meanwhile goes on, as TCP sends it again."""
+        self._loop.call_soon_threadsafe(self._whole.set)
+
+    async def passable(self) -> None:
+        """Until nothing is cut."""
+        await self._whole.wait()
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -68,6 +82,7 @@ class DelayProxy:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         with suppress(OSError, asyncio.CancelledError):
+            await self.passable()
             far_reader, far_writer = await asyncio.open_connection(*self._target)
             try:
                 await _Pair(self).run((reader, writer), (far_reader, far_writer))
@@ -108,6 +123,7 @@ class _Pair:
                 self._proxy.swallow -= 1
                 await asyncio.sleep(self._proxy.delay_s)
                 return
+            await self._proxy.passable()
             writer.write(data)
             await writer.drain()
 
@@ -121,5 +137,6 @@ class _Pair:
         while True:
             due, data = await self._held.get()
             await asyncio.sleep(max(0.0, due - loop.time()))
+            await self._proxy.passable()
             writer.write(data)
             await writer.drain()

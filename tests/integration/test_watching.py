@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 
 import httpx
 import pytest
+from kazoo.client import KazooClient
 
 from ringway.processes import Processes
 from tests.harness.agreement import wait_agreed
 from tests.harness.clients import PlainClients
 from tests.harness.cluster import Cluster, metric
+from tests.harness.delays import DelayProxy
 from tests.harness.redises import RealRedis
 from tests.harness.waiting import wait_until
 from tests.harness.zookeepers import Stoppable
@@ -26,6 +29,7 @@ RINGWAY = [sys.executable, "-c", "from ringway.cli import main; main()"]
 @pytest.fixture
 def cluster(own_zookeeper: Stoppable, own_redis: RealRedis) -> Iterator[Cluster]:
     env = {"RINGWAY_KEYS": KEYS, "RINGWAY_ZOOKEEPER_TIMEOUT": "6", "RINGWAY_MOVE_DEADLINE": "2"}
+    env |= {"RINGWAY_GUARD_LOSS_WINDOW": "1"}  # who is missing leaves, also when the publisher is young
     with Cluster(zookeeper=own_zookeeper.address, redis=own_redis.url, nodes=2, lookups=2, env=env) as running:
         wait_agreed(running)
         yield running
@@ -66,6 +70,57 @@ def test_the_doctor_names_who_disagrees_and_why(
     told(own_redis.stop, own_redis.start, "redis: ", f"lookup {first.url}: cannot reach Redis",
          "node node-1: cannot reach Redis")
     wait_until(lambda: doctor(cluster)[0] == 0, 40.0, "healthy again", interval=1.0)
+
+
+def test_the_doctor_finds_a_node_that_lives_although_nobody_lists_it(
+    cluster: Cluster, own_zookeeper: Stoppable
+) -> None:
+    with DelayProxy(own_zookeeper.address) as way:
+        lone = cluster.add_node("lone", env={"RINGWAY_ZOOKEEPER": way.address})
+        way.cut()
+        cluster.wait_gone("lone")
+        code, text = doctor(cluster)
+        way.mend()
+        unlisted = "but not registered in ZooKeeper and not in the ring"
+        assert (code, text) == (
+            1, f"node lone: cannot reach ZooKeeper: its ring is stale; alive (answers), {unlisted}\n"
+        )
+        cluster.wait_active({"lone"})
+        lone.freeze()
+        cluster.wait_gone("lone")
+        code, text = doctor(cluster)
+        assert (code, text.startswith("node lone: does not answer")) == (1, True)
+        assert f"alive (takes connections), {unlisted}" in text
+        lone.kill()
+    assert doctor(cluster) == (0, "all parts agree\n"), "who is dead and was forgotten is nobody's trouble"
+
+
+def test_one_unreadable_record_of_a_node_hides_nothing_else(cluster: Cluster, own_zookeeper: Stoppable) -> None:
+    client = KazooClient(own_zookeeper.address)
+    client.start()
+    client.create(f"/ringway/{cluster.name}/nodes/garbage", b"nonsense", ephemeral=True)
+    try:
+        code, text = doctor(cluster)
+    finally:
+        client.stop()
+        client.close()
+    assert code == 1
+    assert text.startswith("zookeeper, nodes/garbage: ")
+    assert "nonsense" in text
+    assert text.count("\n") == 1, text
+
+
+def test_the_doctor_waits_for_all_at_once(cluster: Cluster, own_zookeeper: Stoppable) -> None:
+    for frozen in (cluster.lookups[1], own_zookeeper):
+        frozen.freeze()
+        try:
+            since = time.monotonic()
+            code, _ = doctor(cluster)
+            took_s = time.monotonic() - since
+        finally:
+            frozen.thaw()
+        assert code == 1
+        assert took_s < 13.0, "two looks of at most 4 s, 1.5 s between them, and a process that starts and ends"
 
 
 def test_the_doctor_names_who_has_another_key(cluster: Cluster) -> None:
