@@ -1,7 +1,8 @@
 """`GET /events`: what happens in the cluster, as server-sent events (WHATWG HTML 9.2).
 
 Each open stream holds one thread of its worker, so their number is bounded. A listener that reads too slowly is ended
-and may come back with `Last-Event-ID`: the last events are kept, and what it missed is sent first.
+and may come back with `Last-Event-ID`: the last events are kept, and what it missed is sent first. Another process
+numbers other events, but its rings are the same: there a listener gets every ring since the one it saw last.
 """
 
 from __future__ import annotations
@@ -15,21 +16,27 @@ from typing import Any
 
 import orjson
 
+from ringway.core.errors import InvalidInput
+from ringway.core.members import Version
+
 from .answers import Refusal
 
 HEARTBEAT_S = 10.0
 KEPT = 256
+RINGS_KEPT = 64
 QUEUED = 256
 MAX_LISTENERS = 16
+NO_RING = Version(0, 0)
 
 
 class EventHub:
-    """Numbers events and hands them to every listener. Ids are `<start of this process>-<n>`."""
+    """Numbers events and hands them to every listener. Ids are `<start of this process>-<n>-<version of the ring>`."""
 
     def __init__(self, max_listeners: int = MAX_LISTENERS) -> None:
         self._boot = secrets.token_hex(4)
         self._number = 0
         self._kept: deque[tuple[int, bytes]] = deque(maxlen=KEPT)
+        self._rings: deque[tuple[Version, bytes]] = deque(maxlen=RINGS_KEPT)
         self._listeners: set[_Listener] = set()
         self._max = max_listeners
         self._lock = threading.Lock()
@@ -39,11 +46,29 @@ class EventHub:
     def publish(self, event: str, data: Any) -> None:
         """Tell all listeners."""
         with self._lock:
-            self._number += 1
-            frame = encode(event, data, f"{self._boot}-{self._number}")
-            self._kept.append((self._number, frame))
-            for listener in [at for at in self._listeners if not at.offer(frame)]:
-                self._drop(listener)
+            self._tell(encode(event, data, self._next_id(self._seen())))
+
+    def publish_ring(self, version: Version, data: Any) -> None:
+        """Tell all listeners of a new ring."""
+        with self._lock:
+            frame = encode("ring", data, self._next_id(version))
+            self._rings.append((version, frame))
+            self._tell(frame)
+
+    def _tell(self, frame: bytes) -> None:
+        self._kept.append((self._number, frame))
+        for listener in [at for at in self._listeners if not at.offer(frame)]:
+            self._drop(listener)
+
+    def _next_id(self, version: Version) -> str:
+        self._number += 1
+        return self._id(version)
+
+    def _id(self, version: Version) -> str:
+        return f"{self._boot}-{self._number}-{version}"
+
+    def _seen(self) -> Version:
+        return self._rings[-1][0] if self._rings else NO_RING
 
     def listen(self, last_id: str | None, greeting: Callable[[], list[tuple[str, Any]]]) -> Stream:
         """The frames for one listener, until the hub closes or the stream is closed.
@@ -60,11 +85,11 @@ class EventHub:
             if self._closed or len(self._listeners) >= self._max:
                 message = f"this lookup process serves {self._max} event streams already; ask again later"
                 raise Refusal(503, "too_many_listeners", message, retry_after=5.0)
-            missed = self._after(last_id)
+            missed, now = self._after(last_id), self._id(self._seen())
             self._listeners.add(listener)
             self.on_count(len(self._listeners))
         if missed is None:
-            missed = [encode(event, data) for event, data in greeting()]
+            missed = [encode(event, data, now) for event, data in greeting()]
         listener.first = b"retry: 2000\n\n" + b"".join(missed)
         return Stream(listener, self._leave)
 
@@ -84,13 +109,23 @@ class EventHub:
             self._drop(listener)
 
     def _after(self, last_id: str | None) -> list[bytes] | None:
-        """The kept events after an id; None where it is not ours or too old."""
-        boot, _, number = (last_id or "").partition("-")
-        if boot != self._boot or not number.isdecimal():
+        """What was kept after an id: of this process all events, of another the rings. None where too much is gone."""
+        boot, _, rest = (last_id or "").partition("-")
+        number, _, version = rest.partition("-")
+        if boot == self._boot and number.isdecimal():
+            seen = int(number)
+            oldest = self._number - len(self._kept)
+            if oldest <= seen <= self._number:
+                return [frame for n, frame in self._kept if n > seen]
+        return self._rings_after(version)
+
+    def _rings_after(self, text: str) -> list[bytes] | None:
+        try:
+            seen = Version.parse(text)
+        except InvalidInput:
             return None
-        seen = int(number)
-        oldest = self._number - len(self._kept)
-        return [frame for n, frame in self._kept if n > seen] if oldest <= seen <= self._number else None
+        known = any(version <= seen for version, _ in self._rings)
+        return [frame for version, frame in self._rings if version > seen] if known else None
 
     def _drop(self, listener: _Listener) -> None:
         if listener in self._listeners:

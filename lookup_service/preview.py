@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
-from ringway.core.history import RingView
+from ringway.core.history import Change, RingView
 from ringway.core.ring import SPACE, Arc, Ring, moved_arcs
 
 
@@ -55,6 +55,26 @@ def preview(view: RingView, wanted: Wanted, present: Mapping[str, Iterable[str]]
 def moved_share(arcs: Iterable[Arc]) -> float:
     """The fraction of all users whose owner changes."""
     return sum((arc.end - arc.start) % SPACE or SPACE for arc in arcs) / SPACE
+
+
+UNKNOWN: Mapping[str, Any] = {"moved": None, "sessions_moved": None}
+
+
+def moved(change: Change, sessions: Mapping[str, int]) -> Mapping[str, Any]:
+    """What a new ring moves: the share of all users exactly, and about how many sessions.
+
+    Args:
+        sessions: how many each node of the old ring has; where one has not said so, the number is not known.
+    """
+    if change.old is None:
+        return UNKNOWN
+    shares = change.old.ring.shares()
+    known = all(node in sessions for node in shares)
+    leaving: Counter[str] = Counter()
+    for arc in change.arcs:
+        leaving[arc.old] += (arc.end - arc.start) % SPACE or SPACE
+    about = sum(sessions[node] * width / SPACE / shares[node] for node, width in leaving.items()) if known else None
+    return {"moved": moved_share(change.arcs), "sessions_moved": None if about is None else round(about)}
 
 
 def _moves(

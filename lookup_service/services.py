@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
@@ -32,7 +33,7 @@ from .gauges import set_gauges
 from .gone import Gone
 from .marks import RedisMarks
 from .metrics import Metrics
-from .preview import moved_share
+from .preview import UNKNOWN, moved
 from .publisher import Publisher
 from .pulse import Pulse
 from .push import Push
@@ -60,6 +61,7 @@ class Services:
         self.authenticate = with_keys(config.authenticator(), self.api_keys)
         self.rings, self.hub = Rings(config.hashing), EventHub()
         self.redis_up = True
+        self._sessions: Mapping[str, int] = {}  # of each node, when the nodes were last looked at
         self._stop_once = threading.Lock()
         self._stopped = False
         self._make_zookeeper()
@@ -153,6 +155,7 @@ class Services:
             said = self.node_stats.read([member.id for member in latest.view.document.members])
         except Unavailable:
             said = {}
+        self._sessions = {node: figures["sessions"] for node, figures in said.items() if "sessions" in figures}
         down = self.softdown.down
         return [
             member.as_json() | {
@@ -166,7 +169,7 @@ class Services:
     def greeting(self) -> list[tuple[str, Any]]:
         """The state of things, for a new listener of events."""
         latest = self.rings.latest
-        ring = [("ring", latest.public | {"moved": None})] if latest else []
+        ring = [("ring", latest.public | UNKNOWN)] if latest else []
         return [*ring, ("nodes", {"nodes": self.nodes()})]
 
     # --- what happens
@@ -174,11 +177,10 @@ class Services:
     def _ring_changed(self, change: Change) -> None:
         latest = self.rings.latest
         assert latest is not None
-        moved = moved_share(change.arcs) if change.old else None
         log.info("ring %s: %s active", latest.view.version, len(latest.view.ring.weights))
         self.slots.keep_only(latest.view.ring.weights)
         self.metrics.ring_changes.inc()
-        self.hub.publish("ring", latest.public | {"moved": moved})
+        self.hub.publish_ring(latest.version, latest.public | moved(change, self._sessions))
 
     def _probed(self, node: str, alive: bool) -> None:
         self.metrics.verdicts.labels("alive" if alive else "dead").inc()

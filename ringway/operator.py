@@ -33,6 +33,7 @@ class LookupApi:
     def __init__(self, urls: Sequence[str], api_key: str | None = None) -> None:
         self._urls = deque(urls)
         self._headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
+        self._last_id = ""
 
     def next(self) -> None:
         """Begin with the next URL from now on."""
@@ -59,14 +60,20 @@ class LookupApi:
         return self.call("GET", path, params={name: value for name, value in params.items() if value is not None})
 
     def events(self) -> Iterator[tuple[str, dict[str, Any]]]:
-        """Server-sent events as (event, data), from a lookup that answers, until it ends the stream."""
-        url = self._urls[0]
+        """Server-sent events as (event, data), from the first lookup, until it ends the stream.
+
+        A second call goes on after the last event of the first one, also at another lookup.
+        """
+        url, headers = self._urls[0], {"Last-Event-ID": self._last_id} if self._last_id else {}
+        timeout = httpx.Timeout(TIMEOUT_S, read=60.0)
         try:
-            with httpx.stream("GET", f"{url}/events", timeout=httpx.Timeout(TIMEOUT_S, read=60.0)) as answer:
+            with httpx.stream("GET", f"{url}/events", headers=headers, timeout=timeout) as answer:
                 if answer.is_error:
                     answer.read()
                     _body(answer)
-                yield from _events(answer.iter_lines())
+                for event, data, event_id in _events(answer.iter_lines(), self._last_id):
+                    self._last_id = event_id
+                    yield event, data
         except httpx.HTTPError as error:
             raise LookupFailed(f"{url}: the events ended: {error or type(error).__name__}") from error
 
@@ -85,16 +92,19 @@ def _json(answer: httpx.Response) -> dict[str, Any]:
         return {"error": "not_json", "message": answer.text[:200]}
 
 
-def _events(lines: Iterator[str]) -> Iterator[tuple[str, dict[str, Any]]]:
+def _events(lines: Iterator[str], event_id: str) -> Iterator[tuple[str, dict[str, Any], str]]:
+    """Event, data, and the id that stands after it: one without an id of its own leaves the last one."""
     event, data = "message", ""
     for line in lines:
         name, _, value = line.partition(":")
         if name == "event":
             event = value.strip()
+        elif name == "id":
+            event_id = value.strip()
         elif name == "data":
             data += value.strip()
         elif not line and data:
-            yield event, json.loads(data)
+            yield event, json.loads(data), event_id
             event, data = "message", ""
 
 
@@ -134,8 +144,8 @@ def show_ring(ring: dict[str, Any], nodes: Sequence[dict[str, Any]]) -> str:
     return "\n".join([head, table(["node", "state", "vnodes", "share", "sessions", "url"], rows)])
 
 
-def ring_change(old: dict[str, Any] | None, new: dict[str, Any], moved: float | None) -> str:
-    """Who joined, left or changed between two documents, in one line."""
+def ring_change(old: dict[str, Any] | None, new: dict[str, Any]) -> str:
+    """Who joined, left or changed between two documents, and what moves by the newer one, in one line."""
     before = {m["id"]: m for m in old["members"]} if old else {}
     after = {m["id"]: m for m in new["members"]}
     changes = [f"+ {name} ({after[name]['state']})" for name in sorted(after.keys() - before.keys())]
@@ -148,8 +158,20 @@ def ring_change(old: dict[str, Any] | None, new: dict[str, Any], moved: float | 
         ]
     active = sum(m["state"] == "active" for m in new["members"])
     what = ", ".join(changes) or "no change of members"
-    share = "" if moved is None else f"; {percent(moved)} of all users move"
-    return f"ring {new['gen']}.{new['epoch']}: {what}; {active} active{share}"
+    return f"ring {new['gen']}.{new['epoch']}: {what}; {active} active{_moves(new)}"
+
+
+def _moves(ring: dict[str, Any]) -> str:
+    moved, sessions = ring.get("moved"), ring.get("sessions_moved")
+    if moved is None:
+        return ""
+    about = "" if sessions is None else f", about {sessions} sessions"
+    return f"; {percent(moved)} of all users move{about}"
+
+
+def moves_line(moves: dict[str, Any]) -> str:
+    """What a node tells of its moves: exact, and counted since it started."""
+    return f"{moves['node']}: {moves['left']} sessions left to move, {moves.get('told', 0)} told since it started"
 
 
 def show_preview(answer: dict[str, Any]) -> str:
@@ -163,16 +185,16 @@ def show_preview(answer: dict[str, Any]) -> str:
 
 
 def watch(api: LookupApi, document: dict[str, Any]) -> Iterator[str]:
-    """One line for each new ring after `document`, for as long as the lookup sends events."""
-    for line, _ in _newer(api, document):
+    """A line for each new ring after `document` and each report of moves, while the lookup sends events."""
+    for line, _ in _news(api, document):
         yield line
 
 
 def follow(api: LookupApi, document: dict[str, Any]) -> Iterator[str]:
-    """As `watch`, without an end: where a lookup ends its events, the next one's first ring shows what was missed."""
+    """As `watch`, without an end: where a lookup ends its events, the next one tells of each ring that was missed."""
     while True:
         try:
-            for line, newer in _newer(api, document):
+            for line, newer in _news(api, document):
                 document = newer
                 yield line
         except LookupFailed as error:
@@ -181,12 +203,14 @@ def follow(api: LookupApi, document: dict[str, Any]) -> Iterator[str]:
         time.sleep(POLL_S)
 
 
-def _newer(api: LookupApi, document: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Each new ring after `document`, and the line that tells what it changes."""
+def _news(api: LookupApi, document: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Lines, each with the newest ring by then."""
     for event, data in api.events():
         if event == "ring" and (data["gen"], data["epoch"]) > (document["gen"], document["epoch"]):
-            yield ring_change(document, data, data.get("moved")), data
-            document = data
+            line, document = ring_change(document, data), data
+            yield line, document
+        elif event == "moves":
+            yield moves_line(data), document
 
 
 def drain(api: LookupApi, node_id: str) -> Iterator[str]:

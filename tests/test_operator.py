@@ -12,12 +12,15 @@ from typing import Any
 
 import pytest
 
+from ringway import operator
 from ringway.operator import (
     LookupApi,
     LookupFailed,
     NotDrained,
     drain,
+    follow,
     message,
+    moves_line,
     ring_change,
     show_preview,
     show_ring,
@@ -44,7 +47,8 @@ def lookup(status: int, body: bytes, content_type: str = "application/json") -> 
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            got.append(f"{self.requestline} key={self.headers.get('Authorization')}")
+            key, after = self.headers.get("Authorization"), self.headers.get("Last-Event-ID")
+            got.append(f"{self.requestline} key={key} after={after}")
             self.send_response(status)
             self.send_header("Content-Type", content_type)
             self.send_header("Content-Length", str(len(body)))
@@ -67,7 +71,7 @@ def lookup(status: int, body: bytes, content_type: str = "application/json") -> 
 def test_a_lookup_that_cannot_be_reached_is_passed_over() -> None:
     with lookup(200, b'{"a": 1}') as (url, got):
         assert LookupApi(["http://127.0.0.1:1", url], "secret").get("/ring", x="y", none=None) == {"a": 1}
-        assert got == ["GET /ring?x=y HTTP/1.1 key=Bearer secret"]
+        assert got == ["GET /ring?x=y HTTP/1.1 key=Bearer secret after=None"]
 
 
 def test_no_lookup_at_all_is_one_error_that_says_what_to_set() -> None:
@@ -144,10 +148,32 @@ def test_events_are_read_as_they_come() -> None:
 def test_a_change_of_the_ring_is_one_line_with_who_and_how_many() -> None:
     old = document(1, a={}, b={}, c={"vnodes": 128})
     new = document(2, b={"state": "draining"}, c={"vnodes": 256}, d={})
-    assert ring_change(old, new, 0.25).endswith(
-        "ring 1000.2: + d (active), - a, b state active -> draining, c vnodes 128 -> 256; 2 active; "
-        "25.0% of all users move"
-    )
+    what = "ring 1000.2: + d (active), - a, b state active -> draining, c vnodes 128 -> 256; 2 active"
+    assert ring_change(old, new) == what
+    assert ring_change(old, new | {"moved": 0.25, "sessions_moved": None}) == f"{what}; 25.0% of all users move"
+    told = ring_change(old, new | {"moved": 0.25, "sessions_moved": 50})
+    assert told == f"{what}; 25.0% of all users move, about 50 sessions"
+
+
+def test_a_nodes_moves_are_counted_since_it_started() -> None:
+    assert moves_line({"node": "a", "left": 3, "told": 40}) == "a: 3 sessions left to move, 40 told since it started"
+    assert moves_line({"node": "a", "left": 7}) == "a: 7 sessions left to move, 0 told since it started"
+
+
+def test_a_watch_that_changes_the_lookup_says_after_which_event(monkeypatch: pytest.MonkeyPatch) -> None:
+    def ring(epoch: int) -> bytes:
+        return f"id: x-{epoch}-1000.{epoch}\nevent: ring\ndata: {json.dumps(document(epoch, a={}))}\n\n".encode()
+
+    monkeypatch.setattr(operator, "POLL_S", 0.0)
+    with (
+        lookup(200, ring(2), "text/event-stream") as (one, first),
+        lookup(200, ring(3) + ring(4), "text/event-stream") as (two, second),
+    ):
+        lines = follow(LookupApi([one, two]), document(1, a={}))
+        told = [next(lines).split(":")[0] for _ in range(3)]
+    assert told == ["ring 1000.2", "ring 1000.3", "ring 1000.4"]
+    assert first[0].endswith("after=None")
+    assert second[0].endswith("after=x-2-1000.2")
 
 
 def test_the_ring_is_a_table() -> None:

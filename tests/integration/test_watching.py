@@ -23,6 +23,7 @@ from tests.harness.zookeepers import Stoppable
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
 KEYS = "k1:of-this-cluster-alone"
+SESSIONS = 60
 RINGWAY = [sys.executable, "-c", "from ringway.cli import main; main()"]
 
 
@@ -192,15 +193,24 @@ def test_every_part_says_which_ring_it_has_and_what_became_of_it(cluster: Cluste
 def test_ring_watch_shows_each_ring_with_who_came_who_went_and_how_many_move(cluster: Cluster) -> None:
     with ExitStack() as stack:
         processes = stack.enter_context(Processes())
-        lookups = ",".join(lookup.url for lookup in cluster.lookups)
+        urls = [lookup.url for lookup in cluster.lookups]
+        crowd = stack.enter_context(PlainClients(urls, [f"watched-{number}" for number in range(SESSIONS)]))
+        wait_until(lambda: sum(node["sessions"] or 0 for node in httpx.get(f"{urls[0]}/nodes").json()["nodes"])
+                   == SESSIONS, 10.0, "the nodes have told of their sessions")  # fmt: skip
+        lookups = ",".join(urls)
         watching = processes.start("watch", [*RINGWAY, "ring", "--watch", "--lookup", lookups])
         watching.wait_line(r"node-2 .*active", 20.0)
         cluster.add_node("node-3")
-        joined = watching.wait_line(r"ring \d+\.\d+: \+ node-3 \(active\); 3 active; ([\d.]+)% of all users move", 10.0)
+        what = r"ring \d+\.\d+: \+ node-3 \(active\); 3 active; ([\d.]+)% of all users move, about (\d+) sessions"
+        joined = watching.wait_line(what, 10.0)
         assert 20 < float(joined[1]) < 47  # a third, give or take the spread of 256 points
+        assert abs(int(joined[2]) - SESSIONS * float(joined[1]) / 100) < 0.2 * SESSIONS
+        told = [int(watching.wait_line(rf"{node}: 0 sessions left to move, (\d+) told since", 15.0)[1])
+                for node in ("node-1", "node-2")]  # fmt: skip
+        assert sum(told) == len(crowd.told_to_move())
         cluster.nodes["node-1"].terminate()
         watching.wait_line(r"ring \d+\.\d+: node-1 state active -> draining; 2 active; [\d.]+% of all users move", 10.0)
         watching.wait_line(r"ring \d+\.\d+: - node-1; 2 active; 0.0% of all users move", 20.0)
         cluster.lookups[0].kill()  # it goes on with the other one
         cluster.add_node("node-4")
-        watching.wait_line(r"ring \d+\.\d+: .*\+ node-4 \(active\); 3 active", 20.0)
+        watching.wait_line(r"ring \d+\.\d+: .*\+ node-4 \(active\); 3 active; [\d.]+% of all users move", 20.0)

@@ -352,8 +352,24 @@ def test_events_begin_with_the_state_and_tell_of_a_new_ring(
     data = orjson.loads(ring.split(b"data: ")[1])
     assert "n4" in {member["id"] for member in data["members"]}
     assert 0.1 < data["moved"] < 0.4
+    assert data["sessions_moved"] is None, "the nodes have not said how many they have"
     answer.close()
     assert services.hub.count == 0
+
+
+def test_a_new_ring_tells_how_many_sessions_it_moves(
+    services: Services, client: FlaskClient, nodes: Cluster, keys: Keys
+) -> None:
+    for node in ("n1", "n2", "n3"):
+        NodeStats(services.redis, keys).publish(node, {"sessions": 1000})
+    answer = client.get("/events")
+    frames = answer.iter_encoded()
+    next(frames)
+    nodes.node("n4")
+    ring = next(frame for frame in frames if b"event: ring" in frame)
+    data = orjson.loads(ring.split(b"data: ")[1])
+    assert data["sessions_moved"] == pytest.approx(3000 * data["moved"], rel=0.2)
+    answer.close()
 
 
 def test_events_of_nodes_are_passed_on(services: Services, client: FlaskClient, redis_url: str, keys: Keys) -> None:

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from ringway.core.members import Version
 from ringway.lookup_service import events
 from ringway.lookup_service.answers import Refusal
 from ringway.lookup_service.events import QUEUED, EventHub
@@ -17,10 +18,11 @@ def greeting() -> list[tuple[str, Any]]:
 def test_a_listener_gets_the_state_and_then_what_happens() -> None:
     hub = EventHub()
     stream = hub.listen(None, greeting)
-    assert next(stream) == b'retry: 2000\n\nevent: ring\ndata: {"epoch":1}\n\n'
+    first = next(stream).decode()
+    assert first == f'retry: 2000\n\nid: {hub._boot}-0-0.0\nevent: ring\ndata: {{"epoch":1}}\n\n'
     hub.publish("nodes", {"a": "line\nbreak"})
     frame = next(stream)
-    assert frame.endswith(b'-1\nevent: nodes\ndata: {"a":"line\\nbreak"}\n\n')
+    assert frame.endswith(b'-1-0.0\nevent: nodes\ndata: {"a":"line\\nbreak"}\n\n')
     assert frame.startswith(b"id: ")
 
 
@@ -34,14 +36,43 @@ def test_what_was_missed_comes_first() -> None:
     for number in range(5):
         hub.publish("ring", {"n": number})
     seen = ids([next(stream), next(stream), next(stream)])
-    assert len(seen) == 2
+    assert len(seen) == 3, "the greeting has an id too: from there on nothing is missed"
     again = next(hub.listen(seen[-1], greeting))
     assert [line for line in again.decode().split("\n") if line.startswith("data")] == [
         'data: {"n":2}', 'data: {"n":3}', 'data: {"n":4}',
     ]  # fmt: skip
 
 
-@pytest.mark.parametrize("last", ["", "other-1", "nonsense", "{boot}-", "{boot}-999", "{boot}-x", "{boot}-1"])
+def rings_of(hub: EventHub, *epochs: int) -> EventHub:
+    for epoch in epochs:
+        hub.publish_ring(Version(1000, epoch), {"epoch": epoch})
+        hub.publish("nodes", {})
+    return hub
+
+
+def epochs(frame: bytes) -> list[str]:
+    return [line for line in frame.decode().split("\n") if line.startswith("data")]
+
+
+def test_at_another_process_a_listener_gets_each_ring_since_its_last() -> None:
+    first, second = rings_of(EventHub(), 1, 2), rings_of(EventHub(), 1, 2, 3, 4)
+    stream = first.listen(None, greeting)
+    next(stream)
+    first.publish("nodes", {})
+    frame = next(second.listen(ids([next(stream)])[0], greeting))
+    assert epochs(frame) == ['data: {"epoch":3}', 'data: {"epoch":4}']
+    assert epochs(next(first.listen(ids([frame])[-1], greeting))) == [], "it has no newer ring"
+
+
+def test_a_process_that_is_younger_than_the_listeners_ring_begins_with_the_state() -> None:
+    (last,) = ids([next(rings_of(EventHub(), 1, 2).listen(None, greeting))])
+    assert epochs(next(rings_of(EventHub(), 3, 4).listen(last, greeting))) == ['data: {"epoch":1}']
+
+
+@pytest.mark.parametrize("last", [
+    "", "other-1", "other-1-x", "other-1-0.9", "nonsense",
+    "{boot}-", "{boot}-999", "{boot}-x", "{boot}-1", "{boot}-1-0.0",
+])  # fmt: skip
 def test_what_cannot_be_resumed_starts_with_the_state(last: str) -> None:
     hub = EventHub()
     for number in range(events.KEPT + 5):

@@ -2,7 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from ringway.lookup_service.preview import Wanted, preview
+from ringway.core.history import Change
+from ringway.lookup_service.preview import UNKNOWN, Wanted, moved, preview
 from tests.lookup_service.helpers import rings
 
 VIEW = rings("n1", "n2", "n3").current().view
@@ -43,3 +44,14 @@ def test_a_change_that_is_none_moves_nobody() -> None:
 def test_a_user_on_two_nodes_counts_once() -> None:
     said = preview(VIEW, Wanted(("n4",), (), 256), {"n1": ["alice"], "n2": ["alice"]})
     assert said["sessions"] == 1
+
+
+def test_a_change_moves_about_as_many_sessions_as_a_count_finds() -> None:
+    ring = rings("n1", "n2", "n3", "n4", epoch=2).current().view
+    sessions = {node: len(uids) for node, uids in PRESENT.items()}
+    told = moved(Change(VIEW, ring), sessions)
+    leaving = [uid for uid in UIDS if VIEW.ring.owner(uid) != ring.ring.owner(uid)]
+    assert told["sessions_moved"] == pytest.approx(len(leaving), rel=0.1)
+    assert told["moved"] == pytest.approx(len(leaving) / len(UIDS), abs=0.03)
+    assert moved(Change(VIEW, ring), {"n1": 5})["sessions_moved"] is None
+    assert moved(Change(None, ring), sessions) == UNKNOWN
