@@ -54,7 +54,7 @@ def _wanted(current: Current) -> Wanted:
     given = parameters()
     add, remove = (_ids(given, name) for name in ("add", "remove"))
     vnodes = query.text("vnodes", given.get("vnodes"), str(DEFAULT_VNODES))
-    if not vnodes.isdecimal():
+    if not (vnodes.isascii() and vnodes.isdecimal()):
         raise InvalidInput("vnodes", vnodes, "must be a whole number", "leave it out for the default")
     unknown = set(remove) - current.view.ring.weights.keys()
     if unknown:

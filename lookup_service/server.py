@@ -29,7 +29,7 @@ from granian.constants import HTTPModes, Interfaces, SSLProtocols
 from granian.log import LogLevels
 from granian.server.mp import MPServer
 
-from ringway.core.errors import ConfigError
+from ringway.listen import cannot_listen
 
 from .config import LookupConfig
 from .events import MAX_LISTENERS
@@ -70,8 +70,7 @@ def _reserved(host: str, port: int) -> Iterator[socket.socket]:
         held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         held.bind(address)
     except OSError as error:
-        rule = f"cannot be listened on at {host} ({error.strerror}); stop what uses it, or choose another (0 = any)"
-        raise ConfigError("RINGWAY_PORT", port, rule) from error
+        raise cannot_listen(host, port, error) from error
     with held:
         yield held
 

@@ -63,6 +63,18 @@ class CheckedLines(Checked):
     envvar_list_splitter = "\n"
 
 
+class Switch(click.types.BoolParamType):
+    """On or off, for the variable of an option without a value."""
+
+    rule = "must be 1, true, yes or on; or 0, false, no or off"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        try:
+            return super().convert(value, param, ctx)
+        except click.BadParameter:
+            raise ConfigError(_name_of(param, ctx), value, self.rule) from None
+
+
 def _name_of(param: click.Parameter | None, ctx: click.Context | None) -> str:
     """The variable, and the flag too when that is where the value came from."""
     if param is None:
@@ -91,9 +103,16 @@ def _matching(pattern: str) -> Callable[[str], str]:
     return parse
 
 
+def _whole(value: str) -> int:
+    """ASCII digits alone: Python's int also takes 8_0 and the digits of other scripts."""
+    if re.fullmatch(r"[0-9]{1,18}", value) is None:
+        raise ValueError(value)
+    return int(value)
+
+
 def _host_port(value: str) -> str:
     host, _, port = value.rpartition(":")
-    if not host or not port.isdecimal() or not 0 < int(port) < 65536 or re.search(r"[\s/,]", host):
+    if not host or not 0 < _whole(port) < 65536 or re.search(r"[\s/,]", host):
         raise ValueError(value)
     return value
 
@@ -110,6 +129,20 @@ def _url(*schemes: str) -> Callable[[str], str]:
         return value.rstrip("/")
 
     return parse
+
+
+def _web_url(*schemes: str) -> Callable[[str], str]:
+    """A URL with a host, and a port that can be, if any."""
+    parse = _url(*schemes)
+
+    def parse_whole(value: str) -> str:
+        url = parse(value)
+        parts = urlsplit(url)
+        if not parts.hostname or parts.port == 0:  # `port` raises ValueError beyond 65535
+            raise ValueError(value)
+        return url
+
+    return parse_whole
 
 
 def _readable(value: str) -> Path:
@@ -137,7 +170,7 @@ def number(low: float, high: float, unit: str = "") -> Checked:
     """A real number within bounds; `unit` is shown in the rule."""
 
     def parse(value: str) -> float:
-        if not low <= (parsed := float(value)) <= high:
+        if not value.isascii() or "_" in value or not low <= (parsed := float(value)) <= high:
             raise ValueError(value)
         return parsed
 
@@ -148,7 +181,7 @@ def count(low: int, high: int) -> Checked:
     """A whole number within bounds."""
 
     def parse(value: str) -> int:
-        if not low <= (parsed := int(value)) <= high:
+        if not low <= (parsed := _whole(value.strip())) <= high:
             raise ValueError(value)
         return parsed
 
@@ -167,8 +200,9 @@ NAME = Checked(
     _matching(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}"),
 )
 HOSTS = Checked("hosts", "must be host:port, several separated by commas", _hosts)
-HTTP_URL = Checked("url", "must be a URL that starts with http:// or https://", _url("http", "https"))
-WS_URL = Checked("url", "must be a URL that starts with ws:// or wss://", _url("ws", "wss"))
+WHERE = "then a host and, if any, a port of 1 to 65535"
+HTTP_URL = Checked("url", f"must be a URL that starts with http:// or https://, {WHERE}", _web_url("http", "https"))
+WS_URL = Checked("url", f"must be a URL that starts with ws:// or wss://, {WHERE}", _web_url("ws", "wss"))
 REDIS_URL = Checked(
     "url",
     f"must be a URL that starts with {', '.join(s + '://' for s in REDIS_SCHEMES)}",
@@ -185,9 +219,9 @@ KEYS = Checked("kid:secret,...", "must be kid:secret, several separated by comma
 
 def urls(*schemes: str) -> Checked:
     """Several URLs separated by commas."""
-    parse = _url(*schemes)
+    parse = _web_url(*schemes)
     starts = " or ".join(f"{scheme}://" for scheme in schemes)
-    rule = f"must be URLs that start with {starts}, separated by commas"
+    rule = f"must be URLs that start with {starts}, {WHERE}, separated by commas"
     return Checked("urls", rule, lambda value: tuple(parse(part.strip()) for part in value.split(",")))
 
 
@@ -202,7 +236,8 @@ def option(flag: str, *names: str, type: click.ParamType[Any], help: str, **attr
 def switch(flag: str, *names: str, help: str, **attrs: Any) -> Callable[[F], F]:
     """An option without a value: `--flag`, or RINGWAY_FLAG=1."""
     variable = PREFIX + flag.removeprefix("--").split("/")[0].replace("-", "_").upper()
-    return click.option(flag, *names, is_flag=True, envvar=variable, show_envvar=True, help=help, **attrs)
+    shown: dict[str, Any] = {"envvar": variable, "show_envvar": True, "type": Switch()}
+    return click.option(flag, *names, is_flag=True, help=help, **(shown | attrs))
 
 
 @dataclass(frozen=True, slots=True)

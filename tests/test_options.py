@@ -13,6 +13,7 @@ from ringway.options import (
     HTTP_URL,
     PORT,
     SECRET,
+    WHERE,
     WS_URL,
     Command,
     Common,
@@ -56,17 +57,27 @@ def run(*arguments: str, **variables: str) -> Result:
         ("RINGWAY_PORT", "abc", "must be a port number, 0 (any free one) to 65535"),
         ("RINGWAY_PORT", "65536", "must be a port number, 0 (any free one) to 65535"),
         ("RINGWAY_PORT", "-1", "must be a port number, 0 (any free one) to 65535"),
+        ("RINGWAY_PORT", "8_0", "must be a port number, 0 (any free one) to 65535"),
         ("RINGWAY_HOST", "a b", "must be a host name or address, without port"),
-        ("RINGWAY_ADVERTISE", "http://x", "must be a URL that starts with ws:// or wss://"),
-        ("RINGWAY_HOOK", "x", "must be a URL that starts with http:// or https://"),
+        ("RINGWAY_ADVERTISE", "http://x", f"must be a URL that starts with ws:// or wss://, {WHERE}"),
+        ("RINGWAY_ADVERTISE", "ws://h:99999/ws", f"must be a URL that starts with ws:// or wss://, {WHERE}"),
+        ("RINGWAY_ADVERTISE", "ws://h:0/ws", f"must be a URL that starts with ws:// or wss://, {WHERE}"),
+        ("RINGWAY_ADVERTISE", "ws:///ws", f"must be a URL that starts with ws:// or wss://, {WHERE}"),
+        ("RINGWAY_HOOK", "x", f"must be a URL that starts with http:// or https://, {WHERE}"),
         ("RINGWAY_APP", "chat", "must be module:callable"),
         ("RINGWAY_TLS_CERT", "/no/such/file", "must be a file that can be read"),
         ("RINGWAY_PING", "0", "must be a number of seconds, 1 to 300"),
         ("RINGWAY_PING", "nan", "must be a number of seconds, 1 to 300"),
+        ("RINGWAY_PING", "3_0", "must be a number of seconds, 1 to 300"),
+        ("RINGWAY_PING", "٣", "must be a number of seconds, 1 to 300"),
         ("RINGWAY_VNODES", "2.5", "must be a whole number, 1 to 4096"),
+        ("RINGWAY_VNODES", "٣", "must be a whole number, 1 to 4096"),
+        ("RINGWAY_SINGLE_SESSION", "maybe", "must be 1, true, yes or on; or 0, false, no or off"),
         ("RINGWAY_AUTH", "none", "must be one of development, jwt"),
-        ("RINGWAY_LOOKUP", "http://a,ftp://b", "must be URLs that start with http:// or https://, separated by commas"),
+        ("RINGWAY_LOOKUP", "http://a,ftp://b",
+         f"must be URLs that start with http:// or https://, {WHERE}, separated by commas"),
         ("RINGWAY_ZOOKEEPER", "localhost", "must be host:port, several separated by commas"),
+        ("RINGWAY_ZOOKEEPER", "localhost:٣", "must be host:port, several separated by commas"),
         ("RINGWAY_ZOOKEEPER", "localhost:0", "must be host:port, several separated by commas"),
         ("RINGWAY_CLUSTER", "a/b", "must be 1 to 64 of A-Z a-z 0-9 . _ - and start with a letter or digit"),
         ("RINGWAY_ALG", "md5", "must be one of xxh64-v1, blake2b-keyed-v1"),
@@ -78,6 +89,12 @@ def test_a_bad_value_is_one_line_with_variable_value_and_rule(variable: str, bad
     assert result.exit_code == 2
     assert result.stderr == f"{variable}={bad!r}: {rule}\n"
     assert result.stdout == ""
+
+
+@pytest.mark.parametrize(("value", "on"), [("1", True), ("yes", True), ("off", False), ("", False)])
+def test_a_switch_is_on_or_off_by_its_variable(value: str, on: bool) -> None:
+    assert f"'single_session': {on}" in run(RINGWAY_SINGLE_SESSION=value).stdout
+    assert "'single_session': True" in run("--single-session", RINGWAY_SINGLE_SESSION=value).stdout
 
 
 def test_a_bad_flag_is_named_with_its_variable() -> None:

@@ -10,10 +10,10 @@ from secrets import token_hex
 import gevent
 import orjson
 
-from ringway.core.errors import ConfigError
 from ringway.core.hashing import hashing
 from ringway.core.history import Change, RingHistory
 from ringway.core.members import Member, NodeRecord, State
+from ringway.listen import cannot_listen
 from ringway.store.client import connect
 from ringway.store.keys import Keys
 from ringway.store.line import Line
@@ -148,7 +148,7 @@ def _listen(host: str, port: int) -> socket.socket:
         listener.bind(address)
         listener.listen(BACKLOG)
     except OSError as error:
-        raise ConfigError("RINGWAY_PORT", f"{host}:{port}", f"cannot be listened on: {error}") from error
+        raise cannot_listen(host, port, error) from error
     return listener
 
 
