@@ -83,6 +83,7 @@ class Subscriber:
         self._confirmed.discard(channel)
         if self._conn is not None:
             self._writes.put(("UNSUBSCRIBE", channel))
+            self._announce()  # it may have been the last one waited for
 
     def _run(self) -> None:
         attempt = 0
@@ -171,6 +172,9 @@ class Subscriber:
         self._wanted[channel] = []
         for ready in waiting:
             ready()
+        self._announce()
+
+    def _announce(self) -> None:
         if not self._announced and len(self._confirmed) == len(self._wanted):
             self._announced = True
             self._losses.over()
