@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
+from math import inf
 
 from ringway.core import frames
 from ringway.core.frames import Position
@@ -43,7 +44,7 @@ class Groups:
         self._channels = delivery.groups
         self._subscriber, self._reader, self._memberships = subscriber, reader, memberships
         self._keys, self._link = keys, link
-        self._returning: Lane[Session] = Lane("reading memberships", self._return, batch=64)
+        self._returning: Lane[Session] = Lane("reading memberships", self._return, batch=64, limit=inf)
         self._parked: list[Session] = []
         self._behind: dict[tuple[Session, str], list[Callable[[], object]]] = {}
         link.on_again(self._unpark)
@@ -204,7 +205,9 @@ class Groups:
 
     def come_back(self, session: Session) -> None:
         """`bring_back` when it is not known yet which groups those are."""
-        if not self._link.up or not self._returning.put(session):
+        if self._link.up:
+            self._returning.put(session)
+        else:
             self._parked.append(session)
 
     def _reading(

@@ -14,6 +14,8 @@ log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
+QUEUE_LIMIT = 100_000
+
 
 class Lane(Generic[T]):
     """Hands its items, in order, to `work` in batches; one batch at a time, so that order holds across batches.
@@ -21,8 +23,10 @@ class Lane(Generic[T]):
     What `work` raises is logged: the items of that batch are lost with it, so it must answer for them itself.
     """
 
-    def __init__(self, name: str, work: Callable[[list[T]], None], *, batch: int = 512, limit: int = 100_000) -> None:
-        """Args: batch: items at once at most; limit: items that wait at most."""
+    def __init__(
+        self, name: str, work: Callable[[list[T]], None], *, batch: int = 512, limit: float = QUEUE_LIMIT
+    ) -> None:
+        """Args: batch: items at once at most; limit: items that wait at most, `inf` where nobody may be turned away."""
         self._name, self._work, self._batch, self._limit = name, work, batch, limit
         self._items: deque[T] = deque()
         self._ready = Event()

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator, Sequence
+from math import inf
 from typing import NamedTuple
 
 from ringway.core import frames
@@ -104,7 +105,7 @@ class LogReader:
     def __init__(self, log: MessageLog, client: Client, keys: Keys, link: RedisLink) -> None:
         self._log, self._client, self._keys, self._link = log, client, keys, link
         self.doubts = Doubts(log, link)
-        self._reads: Lane[_Read] = Lane("reading logs", self._work, batch=256)
+        self._reads: Lane[_Read] = Lane("reading logs", self._work, batch=256, limit=inf)
         self._parked: list[_Read] = []
         self._slow: dict[Session, set[Channel]] = {}
         self.pulls = 0  # gaps that had to be read
@@ -148,9 +149,10 @@ class LogReader:
                     self.pull(channel)
 
     def _put(self, read: _Read) -> None:
-        if self._link.up and self._reads.put(read):
-            return
-        self._park(read)
+        if self._link.up:
+            self._reads.put(read)
+        else:
+            self._park(read)
 
     def _park(self, read: _Read) -> None:
         if read.opening is not None and not read.over and read.opening(None):

@@ -13,6 +13,7 @@ from ringway.core.close_codes import CloseCode
 from ringway.store.arrivals import Arrival
 from ringway.store.keys import Keys
 from ringway.store.log import Entries
+from ringway.ws_server.lanes import QUEUE_LIMIT
 from ringway.ws_server.log_reader import LogPage, LogReader, Unread
 from ringway.ws_server.redis_link import RedisLink
 from ringway.ws_server.sessions import Session, User
@@ -85,3 +86,13 @@ def test_an_error_in_one_sessions_welcome_ends_that_session_alone(
     conns = [session.conn for session in sessions]
     assert [conn.closed for conn in conns] == [None, CloseCode.NODE_ERROR, None]
     assert "s-b" in caplog.text
+
+
+def test_however_many_reads_wait_the_last_one_has_its_turn(reader: Reader) -> None:
+    """It is not told that Redis is away because there is a queue, nor does it wait until Redis was."""
+    crowd = reader.enter("crowd")
+    for _ in range(QUEUE_LIMIT):
+        reader.reader.catch_up(crowd, crowd.user.inbox, None, lambda _page: True)
+    reader.enter("last")
+    assert reader.welcomed == []
+    assert reader.wait_for(1) == ["last"]
