@@ -11,7 +11,7 @@ from .client import Client, redis_errors
 from .keys import Keys
 from .scripts import Call, run, run_many, script
 
-# A user who does not come back for so long finds everything that is still kept unread again.
+# A user who does not connect for so long finds everything that is still kept unread again.
 TTL_S = 90 * 86_400
 
 

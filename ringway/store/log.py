@@ -88,7 +88,7 @@ def _scripts(limits: Limits, dedup_s: int, grace_ms: int) -> _Scripts:
     return _Scripts(
         script("open.lua", "append.lua", **writing),
         script("open.lua", "read_on.lua", "read.lua", **reading),
-        script("open.lua", "read_on.lua", "arrive.lua", **reading),
+        script("open.lua", "read_on.lua", "arrive.lua", CURSOR_TTL=cursors.TTL_S, **reading),
     )
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from ringway.core.frames import Position
+from ringway.store import cursors
 from ringway.store.arrivals import UNREAD, USERS, Arrival
 from ringway.store.client import Client, connect
 from ringway.store.keys import Keys, inbox
@@ -192,6 +193,16 @@ def test_users_who_connect_get_what_single_reads_would_have_said(client: Client,
     assert [entries.recovered for entries, _ in found[:6]] == [True, True, True, True, False, True]
     for arrival, (entries, _) in zip(arrivals[1:], found[1:], strict=True):
         assert entries == log.read(inbox(arrival.uid), None if arrival.after == UNREAD else arrival.after)
+
+
+def test_a_user_who_connects_keeps_the_read_cursors(client: Any, keys: Keys, log: MessageLog) -> None:
+    """Even one who has nothing to ack for months; with and without a position."""
+    done = append(log, "a")[0]
+    for after in (UNREAD, at(done)):
+        log.ack("bob", "u:bob", *at(done))
+        client.expire(keys.cursor("bob"), 100)
+        log.arrive([Arrival("bob", after)])
+        assert client.ttl(keys.cursor("bob")) > cursors.TTL_S - 60
 
 
 def test_a_cursor_that_is_ahead_of_the_log_blocks_no_later_ack(log: MessageLog) -> None:
