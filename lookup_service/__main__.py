@@ -10,8 +10,9 @@ from ringway.options import FILE, HOST, PORT, SECRET, Command, Common, common_op
 from ringway.zookeeper.guards import GuardOptions
 
 from .config import LookupConfig, log_to_stderr
-from .options import API_KEYS, AUTH, ORIGINS, TEXT, guard_options
+from .options import API_KEYS, AUTH, ORIGINS, TEXT, guard_options, softdown_options
 from .server import serve
+from .softdown import SoftDownOptions
 
 RATE = number(1, 1e9, "handshakes a second")
 
@@ -33,10 +34,11 @@ RATE = number(1, 1e9, "handshakes a second")
 @option("--tls-cert", type=FILE, default=None, help="Certificate chain (PEM); set = HTTPS.")
 @option("--tls-key", type=FILE, default=None, help="Key of the certificate.")
 @guard_options
-def main(common: Common, guards: GuardOptions, **options: Any) -> None:
+@softdown_options
+def main(common: Common, guards: GuardOptions, softdown: SoftDownOptions, **options: Any) -> None:
     """Run a lookup service: it tells clients which node is theirs."""
     log_to_stderr(common.log_level)
-    config = LookupConfig(common, guards=guards, **options)
+    config = LookupConfig(common, guards=guards, softdown=softdown, **options)
     config.warn()
     serve(config)
 

@@ -16,6 +16,7 @@ from ringway.zookeeper.guards import GuardOptions
 
 from . import auth
 from .auth import ApiKeys, Authenticator, BearerJwt
+from .softdown import SoftDownOptions
 
 log = logging.getLogger(__name__)
 
@@ -43,6 +44,7 @@ class LookupConfig:
     origins: tuple[str, ...]
     connects_per_node: float
     guards: GuardOptions
+    softdown: SoftDownOptions
     tls_cert: Path | None
     tls_key: Path | None
 

@@ -101,7 +101,7 @@ class Services:
     def _make_routing(self) -> None:
         rate = self.config.connects_per_node
         self.slots = ConnectSlots(rate, max(1.0, rate * BURST_S), MAX_CONNECT_WAIT_S)
-        self.softdown = SoftDown(_answers, self.marks)
+        self.softdown = SoftDown(_answers, self.marks, self.config.softdown)
         self.softdown.on_verdict.append(self._probed)
         self.refresher = Refresher([self.reader.refresh, lambda _budget_s: self._read_mirror()])
         self.router = Router(

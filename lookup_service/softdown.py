@@ -11,22 +11,36 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from ringway.core.errors import Unavailable
 from ringway.core.members import Member, State
+from ringway.zookeeper.probe import TIMEOUT_S
 
 from .answers import Refusal
 
 log = logging.getLogger(__name__)
 
-MARK_TTL_S = 10.0
-PROBES = 2
-ALIVE_FOR_S = 1.0
 MAX_WAITING = 4
-WAIT_S = 2.5
+PATIENCE_S = 0.5  # of who waits for another's probes, on top of the longest that they take
 
 Probe = Callable[[Member], bool]
+
+
+@dataclass(frozen=True, slots=True)
+class SoftDownOptions:
+    """What decides how soon, and for how long, a node is passed over: docs/operations.md, with the guards.
+
+    Attributes:
+        ttl_s: how long a mark lasts where nobody finds the node alive.
+        probes: failed probes in a row that make a node dead.
+        alive_s: for so long after an answer a node is not asked again.
+    """
+
+    ttl_s: float = field(default=10.0, metadata={"least": 1})
+    probes: int = field(default=2, metadata={"least": 1})
+    alive_s: float = 1.0
 
 
 class Marks(Protocol):
@@ -41,7 +55,11 @@ class Marks(Protocol):
 class SoftDown:
     """Which nodes to pass over. `down` is read by every request without a lock; it is replaced, never edited."""
 
-    def __init__(self, probe: Probe, marks: Marks, *, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, probe: Probe, marks: Marks, options: SoftDownOptions | None = None, *,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:  # fmt: skip
+        self._options = options or SoftDownOptions()
         self._probe, self._marks, self._clock = probe, marks, clock
         self._lock = threading.Lock()
         self._checks: dict[str, _Check] = {}
@@ -64,7 +82,7 @@ class SoftDown:
         with self._lock:
             if member.id in self.down:
                 return True
-            if self._clock() - self._alive_at.get(member.id, float("-inf")) < ALIVE_FOR_S:
+            if self._clock() - self._alive_at.get(member.id, float("-inf")) < self._options.alive_s:
                 return False
             check = self._checks.get(member.id)
             mine = check is None
@@ -103,7 +121,7 @@ class SoftDown:
 
     def _run(self, member: Member, check: _Check) -> None:
         try:
-            alive = any(self._probe(member) for _ in range(PROBES))
+            alive = any(self._probe(member) for _ in range(self._options.probes))
             if alive:
                 self._alive_at[member.id] = self._clock()
             else:
@@ -120,17 +138,18 @@ class SoftDown:
             message = f"node {member.id} is being probed; ask again after Retry-After"
             raise Refusal(503, "checking_node", message, retry_after=1.0)
         try:
-            check.done.wait(WAIT_S)
+            check.done.wait(self._options.probes * TIMEOUT_S + PATIENCE_S)
         finally:
             self._waiting.release()
 
     def _mark(self, member: Member) -> None:
-        log.warning("node %s does not answer at %s: passed over for %g s", member.id, member.http, MARK_TTL_S)
+        ttl_s = self._options.ttl_s
+        log.warning("node %s does not answer at %s: passed over for %g s", member.id, member.http, ttl_s)
         with self._lock:
-            self._own[member.id] = (member, self._clock() + MARK_TTL_S)
+            self._own[member.id] = (member, self._clock() + ttl_s)
             self.down = self.down | {member.id}
         try:
-            self._marks.mark(member.id, MARK_TTL_S)
+            self._marks.mark(member.id, ttl_s)
         except Unavailable as error:
             log.warning("the other lookups do not learn that %s is down: %s", member.id, error)
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from ringway.zookeeper.guards import VERDICTS
 from tests.harness.cluster import Cluster
 from tests.harness.commands import (
     SERVICES,
@@ -52,6 +53,14 @@ def test_the_tables_of_options_are_those_of_the_commands() -> None:
     """`python -m tests.harness.commands` writes them anew."""
     text = OPERATIONS.read_text()
     assert text == with_tables(text)
+
+
+def test_the_tables_of_guards_have_every_guard_and_every_setting() -> None:
+    section = OPERATIONS.read_text().partition("\n## Guards\n")[2].partition("\n## ")[0]
+    named = {name.strip() for row in re.findall(r"^\| ([^|]+)\|", section, re.MULTILINE) for name in row.split(",")}
+    assert {guard.replace("_", " ") for guard, _ in VERDICTS} <= named
+    settings = {name for name in variables("lookup") if name.startswith(("RINGWAY_GUARD_", "RINGWAY_SOFTDOWN_"))}
+    assert settings <= set(re.findall(r"`(RINGWAY_[A-Z_]+)`", section))
 
 
 def test_no_document_names_an_option_that_does_not_exist() -> None:

@@ -12,6 +12,7 @@ from ringway.core.keys import DEVELOPMENT_KEYS, KeyRing
 from ringway.lookup_service.app import create_app
 from ringway.lookup_service.config import LookupConfig
 from ringway.lookup_service.services import Services
+from ringway.lookup_service.softdown import SoftDownOptions
 from ringway.options import Common
 from ringway.zookeeper.guards import GuardOptions
 from tests.harness.waiting import wait_until
@@ -31,7 +32,8 @@ def config(zookeeper: str, redis: str, cluster: str, **changes: Any) -> LookupCo
     values: dict[str, Any] = {
         "host": "127.0.0.1", "port": 0, "workers": 1, "auth": "development", "jwt_secret": None,
         "jwt_public_key": None, "jwt_audience": None, "jwt_issuer": None, "jwt_uid_claim": "sub", "api_keys": (),
-        "origins": ("*",), "connects_per_node": 1e6, "guards": QUICK, "tls_cert": None, "tls_key": None,
+        "origins": ("*",), "connects_per_node": 1e6, "guards": QUICK,
+        "softdown": SoftDownOptions(), "tls_cert": None, "tls_key": None,
     }  # fmt: skip
     return LookupConfig(common, **(values | changes))
 

@@ -8,10 +8,11 @@ import pytest
 from ringway.core.errors import Unavailable
 from ringway.core.members import Member, State
 from ringway.lookup_service.answers import Refusal
-from ringway.lookup_service.softdown import ALIVE_FOR_S, MARK_TTL_S, MAX_WAITING, PROBES, SoftDown
+from ringway.lookup_service.softdown import MAX_WAITING, SoftDown, SoftDownOptions
 from tests.harness.waiting import wait_until
 from tests.lookup_service.helpers import member
 
+OPTIONS = SoftDownOptions()
 N1, N2 = member("n1"), member("n2")
 
 
@@ -19,10 +20,11 @@ class FakeMarks:
     def __init__(self) -> None:
         self.nodes: set[str] = set()
         self.unavailable = False
+        self.ttl_s = 0.0
 
     def mark(self, node: str, ttl_s: float) -> None:
         self._check()
-        assert ttl_s == MARK_TTL_S
+        self.ttl_s = ttl_s
         self.nodes.add(node)
 
     def unmark(self, node: str) -> None:
@@ -67,8 +69,8 @@ def test_a_node_that_fails_two_probes_is_marked_here_and_for_the_others() -> Non
     probe, marks = Probe("n1"), FakeMarks()
     softdown = SoftDown(probe, marks)
     assert softdown.suspect(N1)
-    assert (softdown.down, marks.nodes) == (frozenset({"n1"}), {"n1"})
-    assert probe.asked == ["n1"] * PROBES
+    assert (softdown.down, marks.nodes, marks.ttl_s) == (frozenset({"n1"}), {"n1"}, OPTIONS.ttl_s)
+    assert probe.asked == ["n1"] * OPTIONS.probes
 
 
 def test_one_answer_is_enough_to_stay() -> None:
@@ -84,7 +86,7 @@ def test_a_node_that_has_just_answered_is_not_asked_again() -> None:
     for _ in range(50):
         assert not softdown.suspect(N1)
     assert len(probe.asked) == 1
-    clock.now += ALIVE_FOR_S
+    clock.now += OPTIONS.alive_s
     softdown.suspect(N1)
     assert len(probe.asked) == 2
 
@@ -116,7 +118,7 @@ def test_one_probe_at_a_time_and_a_bounded_number_of_requests_wait_for_it() -> N
     for thread in threads:
         thread.join(5)
     assert verdicts == [True] * len(threads)
-    assert probe.asked == ["n1"] * PROBES
+    assert probe.asked == ["n1"] * OPTIONS.probes
 
 
 def test_nodes_are_probed_independently() -> None:
@@ -161,7 +163,7 @@ def test_a_mark_ends_after_its_time() -> None:
     softdown = SoftDown(probe, marks, clock=clock)
     softdown.suspect(N1)
     marks.nodes.clear()  # it expires in Redis too
-    clock.now += MARK_TTL_S
+    clock.now += OPTIONS.ttl_s
     softdown.sync([N1, N2])
     assert softdown.down == frozenset()
 
@@ -203,3 +205,19 @@ def test_verdicts_are_told() -> None:
     softdown.suspect(N1)
     softdown.suspect(N2)
     assert heard == [("n1", False), ("n2", True)]
+
+
+def test_how_often_it_is_asked_and_how_long_it_is_passed_over_are_settings() -> None:
+    probe, marks, clock = Probe("n1"), FakeMarks(), Clock()
+    softdown = SoftDown(probe, marks, SoftDownOptions(ttl_s=30.0, probes=3, alive_s=5.0), clock=clock)
+    softdown.suspect(N1)
+    assert (probe.asked, marks.ttl_s) == (["n1"] * 3, 30.0)
+    clock.now += 29.0
+    softdown.sync([N1, N2])
+    assert softdown.down == {"n1"}
+    softdown.suspect(N2)
+    clock.now += 4.0
+    probe.dead.add("n2")
+    assert not softdown.suspect(N2)
+    clock.now += 1.0
+    assert softdown.suspect(N2)
