@@ -24,8 +24,8 @@ from .histories import Histories
 from .keys import Keys
 from .limits import DAY_S, Limits, SharedLimits
 from .line import Line
+from .retained import WINDOW_S, Kept
 from .retained import Append as Append
-from .retained import Kept
 from .scripts import Call, Script, run_many, script
 
 # What is remembered of a channel outlives its messages, so that a quiet week is not mistaken for a loss.
@@ -34,6 +34,7 @@ META_TTL_S = 90 * DAY_S
 GRACE_S = 3.0
 _MISSING, _DOUBTFUL = 0, 2  # read_on.lua's words
 _ROUNDS = 3
+LOOK_S = 0.25  # while it is waited for that messages are safe
 _DEFAULT = Limits()
 
 
@@ -175,9 +176,7 @@ class MessageLog:
         """
         self._heed_limits()
         calls = [self._read_call(ch, after, limit, own, create) for ch, after in positions.items()]
-        replies = _all(run_many(self.client, calls, ordered=False))
-        self._histories.settle([(call.keys[1], reply[0].decode()) for call, reply in zip(calls, replies, strict=True)])
-        return {ch: _entries(reply) for ch, reply in zip(positions, replies, strict=True)}
+        return {ch: _entries(reply) for ch, reply in zip(positions, self._answers(calls), strict=True)}
 
     def arrive(self, arrivals: Sequence[Arrival], limit: int = 256) -> list[tuple[Entries, list[str]]]:
         """For each user what the inbox holds after a position, as in `read`, and the groups the user belongs to.
@@ -199,8 +198,28 @@ class MessageLog:
 
         Every call does that anyway; this is for when none comes soon.
         """
-        chs = self._histories.retained.channels()
-        self.read_many(dict.fromkeys(chs if self._histories.sharded else chs[:1]), 0, create=False)
+        self._look()
+
+    def settle(self, timeout_s: float) -> None:
+        """Wait until Redis cannot lose any more what it said ok to here: some 3 s after the last ok, if all is well.
+
+        What it loses meanwhile is appended again, and waited for.
+
+        Raises:
+            Unavailable: not within this time. What may still be lost is kept; call again.
+        """
+        deadline = self._clock() + timeout_s
+        while True:
+            now, error = self._clock(), Unavailable("redis", "it may still lose what it said ok to a moment ago")
+            try:
+                self._histories.retained.let_go(self._look(), now - WINDOW_S)
+            except Unavailable as why:
+                error = why
+            if not self._histories.retained:
+                return
+            if now >= deadline:
+                raise error
+            time.sleep(LOOK_S)
 
     def heads(self, chs: Sequence[str]) -> list[Position | None]:
         """The last position of each channel, None where there is no log; one light pipeline for sweeps.
@@ -229,6 +248,19 @@ class MessageLog:
         after = dict(zip(chs, cursors.read(self.client, self.keys, uid, chs), strict=True))
         found = self.read_many(after, 0, create=False)
         return [found[ch].pending for ch in chs]
+
+    def _look(self) -> set[str]:
+        """The replication ids that have what is kept here; what others lost is appended again. Raises Unavailable."""
+        chs = self._histories.retained.channels()
+        asked = chs if self._histories.sharded else chs[:1]
+        replies = self._answers([self._read_call(ch, None, 0, own=False, create=False) for ch in asked])
+        return {reply[0].decode() for reply in replies}
+
+    def _answers(self, calls: Sequence[Call]) -> list[Any]:
+        """Of reads, from the Redis that has the channels now. Raises Unavailable."""
+        replies = _all(run_many(self.client, calls, ordered=False))
+        self._histories.settle([(call.keys[1], reply[0].decode()) for call, reply in zip(calls, replies, strict=True)])
+        return replies
 
     def _heed_limits(self) -> None:
         """Go by what the nodes say now. Raises Unavailable."""

@@ -2,8 +2,10 @@
 
     publisher = Publisher("redis://redis:6379/0", keys="k1:...")
     publisher.send("alice", {"text": "your order is on its way"}, id="order-4711-shipped")
+    publisher.close()
 
-The message is in the log when `send` returns, so it arrives, now or when the user is back. The node that owns the user
+The message is in the log when `send` returns, so it arrives, now or when the user is back; `close` waits until not even
+a power failure of Redis can undo that. The node that owns the user
 is told; if the ring here is out of date, that node forwards, or the owner finds the message in the log.
 """
 
@@ -32,6 +34,8 @@ from .owners import MirroredRing
 from .retained import Append
 from .ring_mirror import RingMirror
 from .softdown import AwayRecords
+
+SETTLE_S = 10.0
 
 
 class Owners(Protocol):
@@ -69,6 +73,7 @@ class Publisher:
         alg: str = XXH64, hash_key: bytes | None = None, sender: str = "", owners: Owners | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
+        self._owns_client = isinstance(redis, str)
         self._client = connect(redis) if isinstance(redis, str) else redis
         self._keys, self._sender, self._clock = Keys(cluster), sender, clock
         self._log = MessageLog(self._client, self._keys, limits=SharedLimits(self._client, self._keys))
@@ -130,6 +135,25 @@ class Publisher:
     def groups_of(self, uid: str) -> list[str]:
         """The groups to which the user belongs for good, sorted. Raises Unavailable."""
         return self._memberships.groups_of(uid)
+
+    def settle(self, timeout_s: float = SETTLE_S) -> None:
+        """Wait until Redis cannot lose any more what it said ok to: some 3 s after the last message.
+
+        A power failure or a failover of Redis may lose the last second or two (`appendfsync everysec`). While this
+        object lives, its next call puts that back; a process that ends waits here, or uses `close`.
+
+        Raises:
+            Unavailable: not within this time; call again.
+        """
+        self._log.settle(timeout_s)
+
+    def close(self, timeout_s: float = SETTLE_S) -> None:
+        """`settle`, then close the connections, unless the client is the caller's own. Raises Unavailable."""
+        try:
+            self.settle(timeout_s)
+        finally:
+            if self._owns_client:
+                self._client.close()
 
     def _send_volatile(self, uids: Sequence[str], message_id: str, body: Any) -> None:
         notices = []

@@ -83,6 +83,14 @@ class Retained:
         with self._lock:
             return list({kept.append.ch: None for of_replid in self._by_replid.values() for kept in of_replid})
 
+    def let_go(self, replids: Collection[str], before: float) -> None:
+        """These live now: what they said ok to before that time is safe."""
+        with self._lock:
+            for replid in replids:
+                kept = self._by_replid.get(replid)
+                while kept and kept[0].at < before:
+                    kept.popleft()
+
     def put_back(self, taken: Sequence[tuple[str, Kept]]) -> None:
         """Undo `take`."""
         with self._lock:

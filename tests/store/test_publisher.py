@@ -8,18 +8,20 @@ from typing import Any
 import orjson
 import pytest
 
-from ringway.core.errors import ConfigError, InvalidInput, InvalidUid
+from ringway.core.errors import ConfigError, InvalidInput, InvalidUid, Unavailable
 from ringway.core.hashing import XXH64, hashing
 from ringway.core.keys import DEVELOPMENT_KEYS, KeyRing
 from ringway.core.members import Member, RingDocument, Version
 from ringway.core.ring import Ring
 from ringway.store import Publisher
+from ringway.store.client import connect
 from ringway.store.keys import Keys
 from ringway.store.log import MessageLog
 from ringway.store.notices import LogNotice, VolatileNotice, decode
 from ringway.store.ring_mirror import RingMirror
 from ringway.store.softdown import AwayRecords
 from tests.harness.logs import frames, ids
+from tests.harness.redises import RealRedis
 
 KEYS = KeyRing.parse(DEVELOPMENT_KEYS)
 
@@ -147,3 +149,40 @@ def test_bad_arguments() -> None:
         Publisher("redis://localhost", keys="short")
     with pytest.raises(InvalidUid):
         Publisher("redis://localhost").send(["alice", ""], "x")
+
+
+@pytest.fixture
+def own_server() -> Iterator[RealRedis]:
+    """Loses its last second with the power."""
+    with RealRedis(durable=True, fsync="everysec") as server:
+        yield server
+
+
+def test_what_redis_loses_before_the_publisher_is_closed_is_put_back(own_server: RealRedis) -> None:
+    publisher = Publisher(own_server.url)
+    publisher.send("bob", "kept", id="1")
+    mark = own_server.journal_size()
+    publisher.send("bob", "lost", id="2")
+    own_server.lose_after(mark)
+    publisher.close()
+    with connect(own_server.url) as client:
+        assert ids(MessageLog(client, Keys()).read("u:bob", None)) == ["1", "2"]
+
+
+def test_once_it_has_settled_nothing_is_left_to_wait_for(publisher: Publisher) -> None:
+    publisher.settle(0.0)
+    publisher.send("bob", "hi")
+    with pytest.raises(Unavailable, match="may still lose"):
+        publisher.settle(0.0)
+    publisher.settle()
+    publisher.settle(0.0)
+
+
+def test_while_redis_is_away_it_does_not_settle(own_server: RealRedis) -> None:
+    publisher = Publisher(own_server.url)
+    publisher.send("bob", "hi")
+    own_server.stop()
+    with pytest.raises(Unavailable):
+        publisher.settle(0.5)
+    own_server.start()
+    publisher.close()

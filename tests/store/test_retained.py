@@ -52,6 +52,17 @@ def test_a_slot_is_taken_without_the_others_and_from_every_redis_but_the_one_tha
     assert len(retained) == 1
 
 
+def test_what_a_redis_that_lives_has_had_for_long_enough_is_let_go() -> None:
+    retained = Retained()
+    for at in (1.0, 2.0, 3.0):
+        retained.add("lives", kept(at))
+        retained.add("gone", kept(at))
+    retained.let_go({"lives", "never heard of"}, 2.5)
+    assert [(replid, one.at) for replid, one in retained.take((0,), "new")] == [
+        ("lives", 3.0), ("gone", 1.0), ("gone", 2.0), ("gone", 3.0),
+    ]
+
+
 @pytest.mark.parametrize("limit", [1, 10])
 def test_the_number_is_bounded(limit: int) -> None:
     retained = Retained(limit=limit)
