@@ -44,18 +44,18 @@ def slow_redis(redis_server: redises.Provider) -> Iterator[DelayProxy]:
 
 
 @pytest.fixture
-def running(zookeeper_server: zookeepers.Provider, slow_redis: DelayProxy) -> Iterator[Nodes]:
-    """With a connect handler, so that what a client says at once comes before its welcome."""
+def team(zookeeper_server: zookeepers.Provider, slow_redis: DelayProxy, redis_url: str) -> Iterator[Team]:
+    """There before its node, which so has no news of it on the way.
+
+    The node has a connect handler, so that what a client says at once comes before its welcome.
+    """
     env = {"RINGWAY_APP": "tests.ws_server.chat:doorman"}
-    with Nodes(zookeeper_server.address, f"redis://{slow_redis.address}/0", "g1", env=env) as nodes:
-        yield nodes
-
-
-@pytest.fixture
-def team(running: Nodes, redis_url: str) -> Iterator[Team]:
-    team = Team(running, redis_url)
-    yield team
-    team.client.close()
+    with Nodes(zookeeper_server.address, f"redis://{slow_redis.address}/0", env=env) as nodes:
+        team = Team(nodes, redis_url)
+        nodes.start("g1")
+        nodes.ring("g1")
+        yield team
+        team.client.close()
 
 
 def heard(client: Client, seconds: float = 0.3) -> tuple[list[tuple[int, int]], list[Any]]:
@@ -122,18 +122,18 @@ def test_who_leaves_before_the_memberships_are_known_is_not_brought_back(team: T
     assert heard(client, 8 * LAG_S) == ([], [])  # several round trips long
 
 
-def test_the_application_has_a_session_join_when_it_is_welcomed(running: Nodes) -> None:
-    running.join("guest-before").wait("joined")  # so that the next one's join takes no time at all
-    guest = running.connect("guest")
+def test_the_application_has_a_session_join_when_it_is_welcomed(team: Team) -> None:
+    team.nodes.join("guest-before").wait("joined")  # so that the next one's join takes no time at all
+    guest = team.nodes.connect("guest")
     assert [guest.read()["t"], guest.read()["t"]] == ["welcome", "joined"]
     guest.send(t="publish", id="1", group="lobby", body="hello")
     assert guest.bodies(1) == ["hello"]
 
 
-def test_nothing_stays_in_a_group_of_a_session_that_was_refused_or_went_before_its_welcome(running: Nodes) -> None:
-    node = running.nodes["g1"]
-    assert running.connect("guest-banned").closed() == 4003
-    running.connect("guest-in-a-hurry").socket.socket.close()
-    running.join("guest").close()
+def test_nothing_stays_in_a_group_of_a_session_that_was_refused_or_went_before_its_welcome(team: Team) -> None:
+    node = team.nodes.nodes["g1"]
+    assert team.nodes.connect("guest-banned").closed() == 4003
+    team.nodes.connect("guest-in-a-hurry").socket.socket.close()
+    team.nodes.join("guest").close()
     until(lambda: node.metric("sessions") == node.metric("connections") == 0, "all are gone")
     assert node.metric("groups") == 0
