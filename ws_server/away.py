@@ -52,13 +52,6 @@ class Away:
         except Unavailable as error:
             self._link.lost(error)
 
-    def end(self, uids: Collection[str]) -> None:
-        """These users are here no more. Blocks; quiet when Redis is away: a record ends by itself."""
-        try:
-            self._records.end(dict.fromkeys(uids, self._me))
-        except Unavailable as error:
-            self._link.lost(error)
-
     def _look_up(self, asked: list[tuple[str, bytes, Collection[str]]]) -> None:
         uids = list({uid for uid, _, _ in asked})
         try:

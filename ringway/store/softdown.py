@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 
 from .client import Client, redis_errors
 from .keys import Keys
-from .scripts import Arg, Call, run, run_many, script
+from .scripts import Arg, Call, run, script
 
 MARK_TTL_S = 10.0
 AWAY_TTL_S = 60.0
@@ -40,7 +40,10 @@ class SoftDownMarks:
 
 
 class AwayRecords:
-    """uid -> the node that holds the user though it does not own them. They end by themselves unless renewed."""
+    """uid -> the node that holds the user though it does not own them. They end by themselves unless renewed.
+
+    One that outlives the stay costs a notice sent to where the user was; the owner, which has the user, never asks.
+    """
 
     def __init__(self, client: Client, keys: Keys) -> None:
         self._client, self._keys = client, keys
@@ -61,10 +64,3 @@ class AwayRecords:
                 pipe.get(self._keys.away(uid))
             values = pipe.execute()
         return {uid: node.decode() for uid, node in zip(uids, values, strict=True) if node}
-
-    def end(self, placements: Mapping[str, str]) -> None:
-        """Forget uid -> node where it still says so (a later placement stays). Raises Unavailable."""
-        calls = [Call(script("away_end.lua"), (self._keys.away(uid),), (node,)) for uid, node in placements.items()]
-        for reply in run_many(self._client, calls):
-            if isinstance(reply, Exception):
-                raise reply
