@@ -19,7 +19,8 @@ def views(services: Services) -> Blueprint:
     @part.get("/nodes")
     def nodes() -> Response:
         gone = [member.as_json() for member in services.gone.members]
-        return reply({"nodes": services.nodes(), "gone": gone} | services.staleness())
+        said = {"nodes": services.nodes(), "waiting": services.waiting(), "gone": gone}
+        return reply(said | services.staleness())
 
     @part.post("/nodes/<node>/drain")
     def drain(node: str) -> Response:

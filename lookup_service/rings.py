@@ -78,9 +78,9 @@ class Current:
 
     @property
     def states(self) -> Mapping[str, int]:
-        """How many members are in each state."""
+        """How many members are in each state; a joining node is no member yet."""
         states = [m.state for m in self.view.document.members]
-        return {state.value: states.count(state) for state in State}
+        return {state.value: states.count(state) for state in (State.ACTIVE, State.DRAINING)}
 
 
 class Rings:

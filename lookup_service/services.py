@@ -42,6 +42,7 @@ from .rings import Rings
 from .routing import Router
 from .slots import ConnectSlots
 from .softdown import SoftDown
+from .waiting import Waiting
 
 log = logging.getLogger(__name__)
 
@@ -97,6 +98,8 @@ class Services:
         self.publisher = Publisher(
             self.zk, self.mirror, common.keys, self.config.hashing, self.config.guards, memory=self._document
         )
+
+        self._waiting = Waiting(self.zk, lambda: self.publisher.status().verdicts)
 
     def _make_routing(self) -> None:
         rate = self.config.connects_per_node
@@ -165,6 +168,14 @@ class Services:
             }
             for member in latest.view.document.members
         ]  # fmt: skip
+
+    def waiting(self) -> list[dict[str, Any]]:
+        """Each node that is registered and not in the ring, with the reason; empty while ZooKeeper is away."""
+        latest = self.rings.latest
+        try:
+            return self._waiting.beside({m.id for m in latest.view.document.members} if latest else ())
+        except Unavailable:
+            return []
 
     def greeting(self) -> list[tuple[str, Any]]:
         """The state of things, for a new listener of events."""

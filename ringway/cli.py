@@ -111,7 +111,7 @@ def ring(lookup: Sequence[str], watch: bool, as_json: bool) -> None:
     """The ring as it is: nodes, states, shares, sessions."""
     api = operator.LookupApi(lookup)
     document, nodes = api.get("/ring"), api.get("/nodes")
-    _show(document, as_json, lambda ring: operator.show_ring(ring, nodes["nodes"]))
+    _show(document, as_json, lambda ring: operator.show_ring(ring, nodes["nodes"], nodes["waiting"]))
     if watch:
         for line in operator.follow(api, document):
             click.echo(f"{time.strftime('%H:%M:%S')} {line}")

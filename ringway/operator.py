@@ -132,8 +132,8 @@ def show_route(answer: dict[str, Any]) -> str:
     return "\n".join([*lines, answer["url"]])
 
 
-def show_ring(ring: dict[str, Any], nodes: Sequence[dict[str, Any]]) -> str:
-    """The ring document and what each node says of itself."""
+def show_ring(ring: dict[str, Any], nodes: Sequence[dict[str, Any]], waiting: Sequence[dict[str, Any]] = ()) -> str:
+    """The ring document and what each node says of itself; then who is not in it, and why."""
     by_id = {node["id"]: node for node in nodes}
     rows = []
     for member in ring["members"]:
@@ -141,7 +141,11 @@ def show_ring(ring: dict[str, Any], nodes: Sequence[dict[str, Any]]) -> str:
         share = percent(node.get("share"))
         rows.append([member["id"], member["state"], member["vnodes"], share, node.get("sessions"), member["url"]])
     head = f"ring {ring['gen']}.{ring['epoch']} {ring['alg']} checksum {ring['checksum'][:12]}"
-    return "\n".join([head, table(["node", "state", "vnodes", "share", "sessions", "url"], rows)])
+    text = "\n".join([head, table(["node", "state", "vnodes", "share", "sessions", "url"], rows)])
+    if not waiting:
+        return text
+    rows = [[node["id"], node["state"], node["reason"]] for node in waiting]
+    return "\n".join([text, "", "not in the ring:", table(["node", "state", "why"], rows)])
 
 
 def ring_change(old: dict[str, Any] | None, new: dict[str, Any]) -> str:

@@ -183,6 +183,13 @@ def test_the_ring_is_a_table() -> None:
     assert text.splitlines()[3].split() == ["b", "active", "256", "-", "-", "ws://h/ws"]
 
 
+def test_the_ring_names_who_is_not_in_it_and_why() -> None:
+    waiting = [{"id": "c", "state": "joining", "reason": "it is not ready; its /readyz says why"}]
+    text = show_ring(document(3, a={}), [], waiting)
+    assert text.endswith("\nnot in the ring:\nnode  state    why\nc     joining  it is not ready; its /readyz says why")
+    assert "not in the ring" not in show_ring(document(3, a={}), [])
+
+
 def test_a_route_ends_with_the_url_alone() -> None:
     answer = {"uid": "a", "node": "n", "url": "ws://x", "gen": 1, "epoch": 2, "candidates": ["n"], "expires_in": 30}
     stale = show_route({**answer, "stale": True, "explain": {"hash": "ff"}})

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import threading
+from dataclasses import replace
 from typing import Any
 
 import orjson
@@ -8,12 +9,13 @@ import pytest
 import redis as redis_py
 from flask.testing import FlaskClient
 
-from ringway.core.members import Version
+from ringway.core.members import State, Version
 from ringway.lookup_service.app import create_app
 from ringway.lookup_service.fast_route import FastRoute
 from ringway.lookup_service.gauges import set_gauges
 from ringway.lookup_service.publisher_status import ALARMS
 from ringway.lookup_service.services import Services
+from ringway.lookup_service.waiting import REASONS
 from ringway.store.keys import Keys
 from ringway.store.limits import Limits, SharedLimits
 from ringway.store.log import MessageLog
@@ -157,6 +159,26 @@ def test_nodes_say_state_share_and_sessions(services: Services, client: FlaskCli
         ("n1", "active", None), ("n2", "active", 7), ("n3", "active", None),
     ]  # fmt: skip
     assert sum(n["share"] for n in nodes) == pytest.approx(1.0)
+
+
+def test_nodes_that_wait_to_be_admitted_are_listed_with_the_reason(
+    services: Services, client: FlaskClient, nodes: Cluster, make_services: MakeServices
+) -> None:
+    nodes.node("n4", State.JOINING)
+    services.publisher._options = replace(services.config.guards, join_delay_s=600.0)
+    nodes.node("n5")
+    other = create_app(make_services()).test_client()  # not the publisher: it does not know what the guards say
+    wait_until(lambda: said(client).keys() == {"n4", "n5"} == said(other).keys())
+    assert said(client) == {"n4": ("joining", "it is not ready; its /readyz says why"),
+                            "n5": ("active", "it must be ready for 600 s")}
+    assert said(other)["n4"] == said(client)["n4"]
+    assert said(other)["n5"] == ("active", REASONS[State.ACTIVE])
+    assert {node["id"] for node in client.get("/nodes").json["nodes"]} == {"n1", "n2", "n3"}  # type: ignore[index]
+
+
+def said(client: FlaskClient) -> dict[str, tuple[str, str]]:
+    waiting = client.get("/nodes").json["waiting"]  # type: ignore[index]
+    return {node["id"]: (node["state"], node["reason"]) for node in waiting}
 
 
 def test_drain_is_an_order_to_the_node(client: FlaskClient, redis_url: str, keys: Keys) -> None:
