@@ -23,8 +23,6 @@ class TlsOptions:
     ca: str
     certfile: str | None = None
     keyfile: str | None = None
-    keyfile_password: str | None = None
-    check_hostname: bool = True
 
 
 class FailFastClient(KazooClient):  # type: ignore[misc]
@@ -58,8 +56,8 @@ def kazoo_client(
     retry = KazooRetry(sleep_func=runtime.handler.sleep_func, **RETRY)
     options: dict[str, Any] = {"connection_retry": retry, "handler": runtime.handler, "timeout": timeout_s}
     if tls is not None:
-        options |= {"use_ssl": True, "verify_certs": True, "check_hostname": tls.check_hostname, "ca": tls.ca}
-        options |= {"certfile": tls.certfile, "keyfile": tls.keyfile, "keyfile_password": tls.keyfile_password}
+        options |= {"use_ssl": True, "verify_certs": True, "check_hostname": True, "ca": tls.ca}
+        options |= {"certfile": tls.certfile, "keyfile": tls.keyfile}
     if digest is not None:
         options["auth_data"] = [("digest", digest)]
         options["default_acl"] = cluster_acl(digest)

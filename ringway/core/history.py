@@ -1,4 +1,4 @@
-"""The ring that a process goes by, and the one before it.
+"""The ring that a process goes by, and what changed when it went on to it.
 
 `RingHistory.apply` is the only door: whatever a document's source (ZooKeeper, Redis mirror, disk), older and equal ones
 are ignored, so readers are monotonic however late or doubled their news arrives.
@@ -52,12 +52,11 @@ class Change:
 
 
 class RingHistory:
-    """The current and the previous ring. Replaced by reference: a reader never sees a half-made one."""
+    """The current ring. Replaced by reference: a reader never sees a half-made one."""
 
     def __init__(self, hashing: Hashing) -> None:
         self.hashing = hashing
         self.current: RingView | None = None
-        self.previous: RingView | None = None
 
     @property
     def version(self) -> Version | None:
@@ -84,7 +83,7 @@ class RingHistory:
             raise ConfigError("alg", self.hashing.name, rule)
         new = RingView(document, self._ring(document.weights))
         change = Change(current, new)
-        self.previous, self.current = current, new
+        self.current = new
         return change
 
     def _ring(self, weights: Mapping[str, int]) -> Ring:
