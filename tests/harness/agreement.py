@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Self
 
@@ -32,10 +32,10 @@ def seen(cluster: Cluster) -> dict[str, Seen]:
     """By name of each part that is not dead, what it says. Raises httpx.HTTPError where one does not answer."""
     found = {}
     with httpx.Client(timeout=2.0) as http:
-        for lookup in cluster.lookups:
+        for lookup in list(cluster.lookups):  # others may be started meanwhile
             if lookup.alive:
                 found[lookup.url] = _read(http, f"{lookup.url}/ring")
-        for node in cluster.nodes.values():
+        for node in list(cluster.nodes.values()):
             if node.alive:
                 found[node.id] = _read(http, f"{node.http}/readyz")
     return found
@@ -50,16 +50,23 @@ def _read(http: httpx.Client, url: str) -> Seen:
 
 def agreed(cluster: Cluster) -> Ring | None:
     """The ring that every live part goes by, none of them stale; None while they differ."""
-    parts = seen(cluster).values()
-    rings = {part.ring for part in parts}
-    return rings.pop() if len(rings) == 1 and not any(part.stale for part in parts) and NOTHING not in rings else None
+    return _one_ring(seen(cluster))
 
 
 def settled(cluster: Cluster) -> Ring | None:
-    """As `agreed`, and the ring has exactly the nodes that say they are active."""
-    ring = agreed(cluster)
-    active = {name for name, part in seen(cluster).items() if part.state == "active"}
-    return ring if ring is not None and cluster.active() == active else None
+    """As `agreed`, and that ring has exactly the nodes that say they are active."""
+    parts, document = seen(cluster), cluster.ring()
+    ring = _one_ring(parts)
+    if ring is None or ring[:2] != (document["gen"], document["epoch"]):
+        return None
+    members = {member["id"] for member in document["members"] if member["state"] == "active"}
+    return ring if members == {name for name, part in parts.items() if part.state == "active"} else None
+
+
+def _one_ring(parts: Mapping[str, Seen]) -> Ring | None:
+    rings = {part.ring for part in parts.values()}
+    stale = any(part.stale for part in parts.values())
+    return rings.pop() if len(rings) == 1 and not stale and NOTHING not in rings else None
 
 
 def wait_agreed(cluster: Cluster, timeout_s: float = 30.0) -> tuple[Ring, float]:

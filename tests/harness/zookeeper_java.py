@@ -6,7 +6,7 @@ import shutil
 import socket
 import subprocess
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -266,6 +266,29 @@ class Ensemble(Scope):
 
     def thaw(self, index: int) -> None:
         self.servers[index].thaw()
+
+    def wipe(self) -> None:
+        """All servers lose all data, and are started again; does not wait."""
+        self._while_down(JavaServer.wipe)
+
+    def back_up(self) -> list[Path]:
+        """A copy of each server's data as they are now; they are killed for it, and started again."""
+        copies: list[Path] = []
+        self._while_down(lambda server: copies.append(server.back_up()))
+        return copies
+
+    def restore(self, copies: Sequence[Path]) -> None:
+        """All servers go back to these copies, and are started again; does not wait."""
+        left = iter(copies)
+        self._while_down(lambda server: server.restore(next(left)))
+
+    def _while_down(self, work: Callable[[JavaServer], object]) -> None:
+        for server in self.servers:
+            server.kill_if_alive()
+        for server in self.servers:
+            work(server)
+        for server in self.servers:
+            server.launch()
 
     def open(self) -> None:
         for attempt in range(_ATTEMPTS):
