@@ -10,10 +10,11 @@ import orjson
 
 from ringway.core.errors import NoActiveMember, Unavailable
 from ringway.core.frames import volatile_msg
-from ringway.store.client import Client, redis_errors
+from ringway.store.client import Client
 from ringway.store.keys import Keys, group_log, inbox
 from ringway.store.log import Appended, MessageLog
 from ringway.store.notices import EVERYBODY, Control, LogNotice, Notice, VolatileNotice, encode
+from ringway.store.pubsub import publish_many
 from ringway.store.retained import Append
 from ringway.store.softdown import AwayRecords
 
@@ -102,12 +103,8 @@ class Push:
         ])
 
     def _publish(self, notices: Sequence[tuple[str, Notice]]) -> None:
-        if not notices:
-            return
-        with redis_errors(), self._client.pipeline(transaction=False) as pipe:
-            for channel, notice in notices:
-                pipe.publish(channel, encode(notice))
-            pipe.execute()
+        if notices:
+            publish_many(self._client, [(channel, encode(notice)) for channel, notice in notices])
 
 
 def _all(results: Sequence[Appended | Unavailable]) -> list[Appended]:

@@ -16,9 +16,10 @@ import gevent
 from ringway.core.errors import Unavailable
 from ringway.core.frames import Position
 from ringway.store import cursors
-from ringway.store.client import Client, redis_errors
+from ringway.store.client import Client
 from ringway.store.keys import Keys
 from ringway.store.log import Appended, MessageLog
+from ringway.store.pubsub import publish_many
 from ringway.store.retained import Append
 
 from .lanes import Lane
@@ -132,10 +133,7 @@ class Batcher:
 
     def _publish(self, notices: list[tuple[str, bytes]]) -> None:
         try:
-            with redis_errors(), self._client.pipeline(transaction=False) as pipe:
-                for channel, notice in notices:
-                    pipe.publish(channel, notice)
-                pipe.execute()
+            publish_many(self._client, notices)
         except AWAY as error:
             self.dropped += len(notices)
             self._link.lost(error)

@@ -83,7 +83,7 @@ class Memberships:
         if not uids:
             return
         members = self._keys.members_of(group)
-        with redis_errors():  # not in a pipeline: redis-py has no PUBLISH in one of a Redis Cluster
+        with redis_errors():
             (self._client.sadd if op == ADDED else self._client.srem)(members, *uids)
             self._client.publish(self._keys.all_channel, encode(Control(op, {"group": group, "uids": uids})))
 

@@ -24,13 +24,14 @@ from ringway.core.hashing import XXH64, hashing
 from ringway.core.keys import DEVELOPMENT_KEYS, KeyRing
 from ringway.core.uids import validate_group, validate_uid
 
-from .client import Client, connect, redis_errors
+from .client import Client, connect
 from .keys import Keys, group_log, inbox
 from .limits import SharedLimits
 from .log import Appended, MessageLog
 from .memberships import Memberships
 from .notices import EVERYBODY, LogNotice, VolatileNotice, encode
 from .owners import MirroredRing
+from .pubsub import publish_many
 from .retained import Append
 from .ring_mirror import RingMirror
 from .softdown import AwayRecords
@@ -117,7 +118,8 @@ class Publisher:
     def broadcast(self, body: Any, *, id: str | None = None) -> str:
         """Send to everybody who is connected now; it is kept in no log. Returns the id. Errors as `send`."""
         message_id = id or str(uuid.uuid4())
-        self._publish([(self._keys.all_channel, self._volatile(EVERYBODY, message_id, body, forwarded=True))])
+        notice = self._volatile(EVERYBODY, message_id, body, forwarded=True)
+        publish_many(self._client, [(self._keys.all_channel, notice)])
         return message_id
 
     def add_members(self, group: str, uids: str | Iterable[str]) -> None:
@@ -161,7 +163,7 @@ class Publisher:
             channel = self._node_channel(uid)
             notice = self._volatile(inbox(uid), message_id, body, forwarded=channel is None)
             notices.append((channel or self._keys.all_channel, notice))
-        self._publish(notices)
+        publish_many(self._client, notices)
 
     def _tell_again(self, unheard: Sequence[tuple[str, Appended]]) -> None:
         """Nobody listened where the owner should: look again where these users are. What stays unheard is in the log.
@@ -178,13 +180,7 @@ class Publisher:
             node = away.get(uid) or self._owners.owner(uid)
             channel = self._keys.node_channel(node) if node else self._keys.all_channel
             notices.append((channel, encode(LogNotice(at.ch, at.gen, at.seq, at.frame, forwarded=True))))
-        self._publish(notices)
-
-    def _publish(self, notices: Sequence[tuple[str, bytes]]) -> None:
-        with redis_errors(), self._client.pipeline(transaction=False) as pipe:
-            for channel, notice in notices:
-                pipe.publish(channel, notice)
-            pipe.execute()
+        publish_many(self._client, notices)
 
     def _node_channel(self, uid: str) -> str | None:
         owner = self._owners.owner(uid)

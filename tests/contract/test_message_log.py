@@ -17,6 +17,7 @@ from ringway.store.keys import Keys, inbox
 from ringway.store.log import Append, MessageLog
 from ringway.store.memberships import Memberships
 from ringway.store.notices import LogNotice, decode
+from ringway.store.pubsub import publish_many
 from tests.harness.logs import all_done, append, at, frames, ids, message
 from tests.harness.redis_fleets import RedisClusterServers, RedisSentinel
 from tests.harness.redises import RealRedis
@@ -66,6 +67,17 @@ def test_the_frame_that_append_returns_is_the_one_that_is_stored_and_published(c
     assert frames(log.read("u:bob", None))[0] | {"ts": 0} == {
         "t": "msg", "ch": "u:bob", "id": "a", "from": "alice", "body": "a", "gen": done.gen, "seq": 1, "ts": 0,
     }
+
+
+def test_several_notices_are_published_in_their_order(client: Any) -> None:
+    with client.pubsub() as listener:
+        listener.subscribe("one", "other")
+        assert [listener.get_message(timeout=5.0)["type"] for _ in range(2)] == ["subscribe"] * 2
+        publish_many(client, [("one", b"1"), ("other", b"2"), ("one", b"3")])
+        heard = [listener.get_message(timeout=5.0) for _ in range(3)]
+    assert sorted((notice["channel"], notice["data"]) for notice in heard) == [
+        (b"one", b"1"), (b"one", b"3"), (b"other", b"2")]
+    assert [notice["data"] for notice in heard if notice["channel"] == b"one"] == [b"1", b"3"]
 
 
 def test_the_same_id_of_the_same_sender_is_in_the_log_once(log: MessageLog) -> None:
