@@ -6,7 +6,7 @@ import logging
 import time
 from typing import TYPE_CHECKING, Any
 
-from gevent import Timeout, getcurrent
+from gevent import getcurrent, joinall
 from gevent.pool import Group, Pool
 from gevent.pywsgi import WSGIHandler, WSGIServer
 from gevent.socket import socket as GeventSocket
@@ -59,6 +59,9 @@ class _Handler(WSGIHandler):
     And without the traceback on stderr for every client that stalls or breaks off in its headers.
     """
 
+    socket: Any  # ReadSocket or CooperativeTls
+    server: Any  # a _Server
+
     def read_requestline(self) -> str:
         if self.socket.late:
             return ""  # ends the connection; an application, or pywsgi, may have let the error pass
@@ -110,9 +113,7 @@ class WsgiBridge:
 
     def close(self, deadline_s: float) -> None:
         """Let requests under way finish, then end them."""
-        with Timeout(deadline_s, False):
-            self._pool.join()
-            self._upgraded.join()
+        joinall([*self._pool, *self._upgraded], timeout=deadline_s)
         for group in (self._pool, self._upgraded):
             group.kill(block=True, timeout=1.0)
 
