@@ -57,10 +57,10 @@ def moved_share(arcs: Iterable[Arc]) -> float:
     return sum((arc.end - arc.start) % SPACE or SPACE for arc in arcs) / SPACE
 
 
-UNKNOWN: Mapping[str, Any] = {"moved": None, "sessions_moved": None}
+UNKNOWN: dict[str, Any] = {"moved": None, "sessions_moved": None}
 
 
-def moved(change: Change, sessions: Mapping[str, int]) -> Mapping[str, Any]:
+def moved(change: Change, sessions: Mapping[str, int]) -> dict[str, Any]:
     """What a new ring moves: the share of all users exactly, and about how many sessions.
 
     Args:
