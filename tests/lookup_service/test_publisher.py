@@ -20,6 +20,7 @@ from ringway.zookeeper.client import ZooKeeper
 from ringway.zookeeper.flap_memory import to_bytes
 from ringway.zookeeper.guard_state import GuardOptions, Track
 from ringway.zookeeper.membership import NodeRegistration
+from ringway.zookeeper.nodes_view import _Entry
 from ringway.zookeeper.ring_document import RingReader, session_name
 from tests.harness.waiting import wait_until
 from tests.harness.zookeepers import expire_session
@@ -465,6 +466,36 @@ def test_another_rule_of_hashing_is_published_with_an_alarm(world: World) -> Non
     wait_until(lambda: b"blake2b-keyed-v1" in world.standing())
     assert publisher.alarms["alg"] == 1
     assert world.reader.alarms["refused"] == 1  # the witness goes by the other rule
+
+
+# --- the belt: every 30 seconds all is looked at again, though no event came
+
+
+@pytest.fixture
+def quick_reconcile(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ringway.lookup_service.publisher.RECONCILE_S", 0.2)
+
+
+@pytest.mark.usefixtures("quick_reconcile")
+def test_a_copy_that_redis_lost_is_made_again(world: World) -> None:
+    world.publisher()
+    world.node("a")
+    ring = world.wait_ring("a")
+    wait_until(lambda: world.mirror.document == ring)
+    assert world.mirror.data is not None
+    assert world.mirror.discard(world.mirror.data)
+    wait_until(lambda: world.mirror.document == ring)
+    assert world.seen == [ring]
+
+
+@pytest.mark.usefixtures("quick_reconcile")
+def test_a_nodes_record_is_read_again_where_its_event_was_lost(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_Entry, "__call__", lambda *_: None)
+    world.publisher()
+    node = world.node("a")
+    world.wait_ring("a")
+    node.update(record("a", vnodes=128))
+    wait_until(lambda: world.ring() == {"a": 128})
 
 
 # --- guards, through to the ring

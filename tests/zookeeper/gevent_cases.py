@@ -10,6 +10,7 @@ from collections.abc import Callable  # noqa: E402
 
 import gevent  # noqa: E402
 import pytest  # noqa: E402
+from gevent.resolver.thread import Resolver  # noqa: E402
 
 from ringway.core.errors import Unavailable  # noqa: E402
 from ringway.core.members import State  # noqa: E402
@@ -94,8 +95,46 @@ def everyday(zk: ZooKeeper) -> None:
     registration.close()
 
 
+class SlowResolver(Resolver):  # type: ignore[misc]
+    """Takes half a second for a name, as a name server that is away does."""
+
+    turns: list[int]
+
+    def getaddrinfo(self, *arguments: object, **options: object) -> object:
+        before = ticks[0]
+        gevent.sleep(0.5)
+        self.turns.append(ticks[0] - before)
+        return super().getaddrinfo(*arguments, **options)
+
+
+ticks = [0]
+
+
+def slow_names(zk: ZooKeeper) -> None:
+    """Others go on while kazoo waits for the name of a server."""
+
+    def tick() -> None:
+        while True:
+            ticks[0] += 1
+            gevent.sleep(0.01)
+
+    ticker = gevent.spawn(tick)
+    gevent.get_hub().resolver = resolver = SlowResolver()
+    resolver.turns = []
+    try:
+        zk.start(0.1)
+        wait_until(lambda: resolver.turns)
+        assert resolver.turns[0] > 10
+    finally:
+        ticker.kill()
+        zk.stop()
+
+
 def main(case: Callable[[ZooKeeper], None], address: str) -> None:
     zk = ZooKeeper(address, cluster=new_cluster(), timeout_s=TIMEOUT_S, handler="gevent")
+    if case is slow_names:
+        slow_names(zk)
+        return
     assert zk.start(10.0)
     try:
         case(zk)
@@ -104,4 +143,4 @@ def main(case: Callable[[ZooKeeper], None], address: str) -> None:
 
 
 if __name__ == "__main__":
-    main({"timeouts": timeouts, "stall": stall, "everyday": everyday}[sys.argv[1]], sys.argv[2])
+    main({case.__name__: case for case in (timeouts, stall, everyday, slow_names)}[sys.argv[1]], sys.argv[2])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import resource
+import socket
 import subprocess
 import sys
 import threading
@@ -15,10 +16,12 @@ from functools import partial
 import pytest
 from kazoo.exceptions import BadVersionError, ConnectionLoss, NodeExistsError, NoNodeError
 from kazoo.protocol.states import KazooState
+from kazoo.retry import ForceRetryError
 
 from ringway.core.errors import AccessDenied, ConfigError, Unavailable
 from ringway.zookeeper.calls import CALL_TIMEOUT_S
 from ringway.zookeeper.client import TlsOptions, ZooKeeper
+from ringway.zookeeper.kazoo_client import FailFastClient
 from tests.harness import zookeeper_java
 from tests.harness.waiting import wait_until
 from tests.harness.zookeeper_java import Ensemble, RealZooKeeper
@@ -51,6 +54,36 @@ def in_gevent(case: str, address: str) -> str:
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout + done.stderr
+
+
+@pytest.fixture(params=["devserver", "shared"])
+def either(request: pytest.FixtureRequest) -> Iterator[str]:
+    """host:port of the development server, and of the tests' server, which is a real one where that can be had."""
+    if request.param == "devserver":
+        with devserver() as server:
+            yield server.address
+    else:
+        yield request.getfixturevalue("zookeeper")
+
+
+def drop(zk: ZooKeeper) -> None:
+    """Cut the connection under the session."""
+    zk.client._connection._socket.shutdown(socket.SHUT_RDWR)
+
+
+def test_row_01_no_gap_between_attempts_is_longer_than_a_second_and_its_jitter() -> None:
+    """kazoo's own policy is at more than six seconds after seven attempts, and goes on to an hour."""
+    retry = ZooKeeper("127.0.0.1:1").client._connection.retry_sleeper.copy()
+    gaps: list[float] = []
+    retry.interrupt, retry.sleep_func = None, gaps.append
+
+    def attempt() -> None:
+        if len(gaps) < 100:
+            raise ForceRetryError
+
+    retry(attempt)
+    assert len(gaps) == 100
+    assert max(gaps) <= 1.0 * (1.0 + retry.max_jitter)
 
 
 def test_row_01_comes_back_within_seconds_of_a_longer_outage(real: RealZooKeeper) -> None:
@@ -100,15 +133,21 @@ def test_row_03_a_call_in_flight_fails_when_the_connection_goes() -> None:
         server.thaw()
 
 
-def test_row_03_a_request_that_slipped_in_behind_the_loss_is_taken_back() -> None:
+def test_row_03_a_request_that_slipped_in_behind_the_loss_is_taken_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The connection goes between the look whether it is there and kazoo's own append."""
     with devserver() as server, session(server.address) as zk:
         server.stop()
         wait_until(lambda: not zk.connected)
-        result = zk.client.handler.async_result()
-        zk.client._queue.append(("request", result))
-        zk.client._withdraw("request", result)
+        looks = iter([True])
+        test = threading.current_thread()
+        connected = property(lambda _: threading.current_thread() is test and next(looks, False))
+        with monkeypatch.context() as patched:
+            patched.setattr(FailFastClient, "connected", connected, raising=False)
+            result = zk.client.create_async("/later")
+        assert list(looks) == []
         assert not zk.client._queue
-        assert result.ready()
+        with pytest.raises(ConnectionLoss):
+            result.get(timeout=5.0)
         server.start()
 
 
@@ -117,49 +156,54 @@ def test_row_04_under_gevent_timeouts_of_the_caller_stay_the_callers() -> None:
         in_gevent("timeouts", server.address)
 
 
-def test_row_05_a_listener_may_make_calls() -> None:
-    with devserver() as server:
-        zk = ZooKeeper(server.address, timeout_s=TIMEOUT_S)
-        seen: list[object] = []
-        zk.add_session_listener(lambda _session, new: seen.append((new, zk.get("/")[0])))
-        try:
-            zk.start(5.0)
-            wait_until(lambda: seen == [(True, b"")])
-            server.drop()
-            wait_until(lambda: seen == [(True, b""), (False, b"")])
-        finally:
-            zk.stop()
+def test_row_05_a_listener_may_make_calls(either: str) -> None:
+    zk = ZooKeeper(either, timeout_s=TIMEOUT_S)
+    seen: list[object] = []
+    zk.add_session_listener(lambda _session, new: seen.append((new, zk.get("/")[0])))
+    try:
+        zk.start(5.0)
+        wait_until(lambda: seen == [(True, b"")])
+        drop(zk)
+        wait_until(lambda: seen == [(True, b""), (False, b"")])
+    finally:
+        zk.stop()
 
 
-def test_row_05_a_failing_listener_stops_neither_others_nor_supervision(caplog: pytest.LogCaptureFixture) -> None:
+def test_row_05_a_failing_listener_stops_neither_others_nor_supervision(
+    either: str, caplog: pytest.LogCaptureFixture
+) -> None:
     def fail(_session: int, _new: bool) -> None:
         raise TypeError("broken listener")
 
     seen: list[int] = []
-    with devserver() as server, session(server.address) as zk:
+    with session(either) as zk:
+        wait_until(lambda: zk.counts["sessions"] == 1)
         zk.add_session_listener(fail)
         zk.add_session_listener(lambda session_id, _new: seen.append(session_id))
-        server.drop()
-        wait_until(lambda: seen)
-        server.drop()
-        wait_until(lambda: len(seen) == 2)
+        for count in (1, 2):
+            wait_until(lambda: zk.connected)
+            drop(zk)
+            wait_until(lambda count=count: len(seen) == count)  # type: ignore[misc]
     assert "broken listener" in caplog.text
 
 
-def test_row_06_stop_inside_a_listener_does_not_deadlock() -> None:
-    with devserver() as server:
-        zk = ZooKeeper(server.address, timeout_s=TIMEOUT_S)
-        stopped = threading.Event()
+def test_row_06_stop_inside_a_listener_does_not_deadlock_and_ends_the_session(either: str) -> None:
+    cluster = new_cluster()
+    stopped = threading.Event()
+    zk = ZooKeeper(either, cluster=cluster, timeout_s=TIMEOUT_S)
 
-        def stop(_session: int, _new: bool) -> None:
-            zk.stop()
-            stopped.set()
+    def stop(_session: int, _new: bool) -> None:
+        zk.ensure_path(zk.path("nodes"))
+        zk.create(zk.path("nodes", "n1"), ephemeral=True)
+        zk.stop()
+        stopped.set()
 
-        zk.add_session_listener(stop)
-        zk.start(5.0)
-        assert stopped.wait(3.0)
-        wait_until(lambda: zk.client.state == KazooState.LOST, 3.0)
-        wait_until(lambda: not server.sessions(), 3.0)
+    zk.add_session_listener(stop)
+    zk.start(5.0)
+    assert stopped.wait(3.0)
+    wait_until(lambda: zk.client.state == KazooState.LOST, 3.0)
+    with session(either, cluster) as witness:
+        assert witness.children(witness.path("nodes")) == []
 
 
 def test_row_11_a_stall_longer_than_the_timeout_gives_a_new_session_and_the_entry_is_made_again(zookeeper: str) -> None:
@@ -261,8 +305,21 @@ def test_row_14_gevent_without_monkey_patching_is_said_aloud(caplog: pytest.LogC
     assert "without monkey-patching" in caplog.text
 
 
-def test_row_15_never_read_only() -> None:
-    assert not ZooKeeper("127.0.0.1:1").client.read_only
+def test_row_14_looking_up_a_host_name_stops_no_other_greenlet() -> None:
+    in_gevent("slow_names", "localhost:1")
+
+
+def test_row_15_no_server_is_asked_for_a_read_only_session() -> None:
+    """The last byte of what a client says first (ConnectRequest.readOnly)."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        zk = ZooKeeper(f"127.0.0.1:{listener.getsockname()[1]}", timeout_s=TIMEOUT_S)
+        zk.start(0.0)
+        try:
+            with listener.accept()[0] as connection, connection.makefile("rb") as stream:
+                said = stream.read(int.from_bytes(stream.read(4)))
+        finally:
+            zk.stop()
+    assert said[-1:] == b"\0"
 
 
 @pytest.mark.parametrize("handler", ["threading", "gevent"])

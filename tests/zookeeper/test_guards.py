@@ -102,6 +102,17 @@ def test_what_was_being_collected_is_weighed_anew_after_a_freeze() -> None:
     assert (world.ring, world.epoch) == ({"a", "b", "c"}, 1)
 
 
+def test_what_was_being_collected_is_collected_anew_after_a_freeze() -> None:
+    """The change is still there, and so may be more of it: it is not published in the first moment."""
+    world = World(["a", "b", "c"])
+    world.gone("c").look()
+    world.after(10.0, connected=False)
+    world.look()
+    assert (world.ring, world.said) == ({"a", "b", "c"}, {("leave", "remove", "c"), ("debounce", "wait", "")})
+    world.after(SETTLED)
+    assert (world.ring, world.epoch) == ({"a", "b"}, 2)
+
+
 # --- never empty
 
 
@@ -309,6 +320,15 @@ def test_the_kept_are_probed_on_and_leave_when_they_die_later() -> None:
     assert len(world.ring) == 6
 
 
+def test_the_held_are_asked_again_though_nothing_happens() -> None:
+    world = ten()
+    world.gone("n0", "n1", "n2", "n3").look()
+    assert world.last.wake_at == world.now + OPTIONS.probe_recheck_s
+    world.probes_answer()
+    world.look()
+    assert world.last.wake_at == world.now + OPTIONS.probe_retry_s
+
+
 def test_a_probe_that_succeeds_between_two_failures_counts() -> None:
     world = ten()
     world.gone("n0", "n1", "n2", "n3").look()
@@ -478,6 +498,13 @@ def test_rather_a_flapping_node_than_none() -> None:
     world.node("a", boot="b2", vnodes=128).after(SETTLED)
     assert world.document is not None
     assert world.document.weights == {"a": 128}
+
+
+def test_rather_a_new_node_than_a_flapping_one() -> None:
+    world = World(["a"], replace(OPTIONS, flap_leaves=1))
+    world.gone("a").look()
+    world.node("a", boot="b2").node("b").after(SETTLED)
+    assert world.ring == {"b"}
 
 
 def test_what_is_gone_for_long_is_forgotten() -> None:

@@ -111,6 +111,23 @@ def test_row_07_a_change_during_a_disconnection_is_seen() -> None:
         wait_until(lambda: seen[-1] == document(1, 11))
 
 
+def test_row_09_a_change_whose_event_was_lost_is_seen_within_the_reconcile_time(
+    zookeeper: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ringway.zookeeper.ring_document.RECONCILE_S", 0.2)
+    with session(zookeeper) as zk:
+        put(zk, document(1, 1).to_bytes())
+        reader = RingReader(zk, KEYS, nothing)
+        monkeypatch.setattr(reader._loop, "wake", nothing)  # what every watch of it calls
+        reader.start()
+        try:
+            wait_until(lambda: reader.document == document(1, 1))
+            put(zk, document(1, 2).to_bytes())
+            wait_until(lambda: reader.document == document(1, 2))
+        finally:
+            reader.stop()
+
+
 def test_row_10_a_failing_callback_is_called_again_with_the_same_arguments_and_ends_nothing(zookeeper: str) -> None:
     calls: list[tuple[object, ...]] = []
 
