@@ -79,6 +79,7 @@ def _view(part: str, answer: Mapping[str, Any]) -> View:
     view = View(part, Version(answer["gen"], answer["epoch"]), str(answer["checksum"]), dropped=dropped)
     problems = ["cannot reach ZooKeeper: its ring is stale"] if answer.get("stale") else []
     problems += ["cannot reach Redis"] if answer.get("redis") is False else []
+    problems += [answer["zookeeper_problem"]] if answer.get("zookeeper_problem") else []
     return replace(view, problem="; ".join(problems))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Mapping
 from typing import Any
 
 import httpx
@@ -81,10 +82,12 @@ class Lookup:
         for name, value in (("gen", 1000), ("epoch", epoch), ("checksum", int(digits, 16)))
     )
 
+    ready: Mapping[str, Any] = {"ready": True, "redis": True, "documents_dropped": {}}
+
     def get(self, url: str, **_: Any) -> httpx.Response:
         path = url.rpartition("/")[2]
         ring = {"gen": 1000, "epoch": 2, "checksum": "ab" * 32, "stale": False, "members": []}
-        answers = {"ring": ring, "readyz": {"ready": True, "redis": True, "documents_dropped": {}}}
+        answers = {"ring": ring, "readyz": self.ready}
         return httpx.Response(200, json=answers[path]) if path in answers else httpx.Response(200, text=self.metrics)
 
 
@@ -94,6 +97,17 @@ def test_a_process_of_a_lookup_that_lags_behind_the_others_is_named(monkeypatch:
     found = diagnose(examine(Servers(["http://one"], None, None, "x", KeyRing.parse(DEVELOPMENT_KEYS))))
     assert [finding.part for finding in found] == ["lookup http://one, process 8"]
     assert "is behind: ring 1000.1, lookup http://one has 1000.2" in found[0].text
+
+
+def test_who_may_not_write_in_zookeeper_or_finds_it_open_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    problem = "RINGWAY_ZOOKEEPER_DIGEST='(not set)': may not write under /ringway/x: give the cluster's own digest"
+    lookup = Lookup()
+    lookup.ready = lookup.ready | {"zookeeper_problem": problem}
+    lookup.metrics = ""
+    monkeypatch.setattr(httpx, "get", lookup.get)
+    monkeypatch.setattr(doctor, "SETTLE_S", 0.0)
+    found = diagnose(examine(Servers(["http://one"], None, None, "x", KeyRing.parse(DEVELOPMENT_KEYS))))
+    assert [(finding.part, finding.text) for finding in found] == [("lookup http://one", problem)]
 
 
 FOREIGN = View("zookeeper", problem="signed with key 'k9'", foreign=THREE)
