@@ -191,7 +191,7 @@ def _serve(function: Callable[..., Any], args: tuple[Any, ...], values: dict[str
     environ = request.environ
     handshake = handshake_of(environ)
     endpoint: Endpoint = environ.get(ENDPOINT) or _own_endpoint()
-    refusal = check(handshake) or (FULL if endpoint.full else None)
+    refusal = check(handshake, endpoint.limits.origins) or (FULL if endpoint.full else None)
     if refusal is not None:
         endpoint.counters.refused[refusal.cause] += 1
         return _refused(refusal)

@@ -597,6 +597,15 @@ def test_a_route_over_the_ports_connection_limit_is_503() -> None:
         stay[1].goodbye()
 
 
+def test_the_ports_origins_hold_for_routes_too() -> None:
+    """A page of another site could open the socket otherwise, with the user's cookies."""
+    with serving(app=echo_app(), limits=Limits(origins=frozenset({"https://a"}))) as port:
+        with pytest.raises(AssertionError, match=r"HTTP/1\.1 403 "):
+            port.connect("/echo", extra="Origin: https://b\r\n")
+        port.connect("/echo", extra="Origin: https://a\r\n").goodbye()
+        port.connect("/echo").goodbye()
+
+
 def test_under_another_server_it_is_flask_sock_itself(monkeypatch: pytest.MonkeyPatch) -> None:
     made: list[dict[str, Any]] = []
 
