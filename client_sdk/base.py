@@ -82,7 +82,7 @@ class BaseClient(Generic[R]):
                 where nobody waits on the receipt.
             groups: to join from the start.
             auto_ack: acknowledge a message when on_message has returned, or the next one is asked for.
-            positions: keeps positions across restarts of the process.
+            positions: keeps positions across restarts of the process; a group that has one is joined until it is left.
             outbox_limit: messages kept without `ok`; one more raises SendBufferFull.
             inbox_limit: messages read ahead of the application; beyond, reading pauses (and the node may close 4101).
             open_timeout_s: seconds from opening a WebSocket to the node's welcome.

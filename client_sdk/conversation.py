@@ -24,13 +24,12 @@ from .positions import Gap, Positions, Verdict
 
 RETRYABLE = "unavailable"  # the error code that the same frame may not meet later
 SURE = 0.75  # of the time for which the log knows an id: clocks are set, and a full outbox takes its time to write
-_ABSENT = object()
 PING = '{"t":"ping"}'
 MOVING = '{"t":"moving"}'
 
 
 class Receipt(Protocol):
-    """What a sender holds. Both methods are called at most once."""
+    """What a sender holds. `settle` or `fail` is called, once."""
 
     @property
     def awaited(self) -> bool:
@@ -305,8 +304,8 @@ class Conversation(Generic[R]):
         group = frame["group"]
         if group in self._left:
             self._left.discard(group)
-        elif self.groups.get(group, _ABSENT) is None:  # we did not ask, nor to come back: the application took us out
-            del self.groups[group]
+        elif not self.groups.get(group):  # we did not ask, nor to come back: the application took us out
+            self.groups.pop(group, None)
             self.positions.forget(f"g:{group}")
         return ()
 

@@ -64,7 +64,8 @@ export interface Options {
   groups?: Iterable<string>;
   /** Acknowledge a message when onMessage is done, or the next one is asked for. Default: true. */
   autoAck?: boolean;
-  /** Keeps positions across reloads, such as localStoragePositions("my-app"). */
+  /** Keeps positions across reloads, such as localStoragePositions("my-app"); a group that has one is joined until it
+   * is left. */
   positions?: PositionStore;
   /** Messages kept without `ok`; one more throws SendBufferFull. Default: 1000. */
   outboxLimit?: number;

@@ -808,7 +808,7 @@ export class Conversation {
   }
 
   #leftGroup(group) {
-    if (this.#left.delete(group) || this.groups.get(group) !== null) return [];
+    if (this.#left.delete(group) || this.groups.get(group)?.length) return [];
     this.groups.delete(group); // we did not ask, nor to come back: the application took us out
     this.positions.forget(`g:${group}`);
     return [];

@@ -164,32 +164,11 @@ def test_a_broadcast_is_volatile_it_neither_waits_nor_is_said_again() -> None:
     conversation, note = talk(opened=False), Note()
     with pytest.raises(Unavailable):
         conversation.broadcast(1, note, id="m1")
-    conversation.opened(INBOX)
+    conversation.opened(INBOX, now=0)
     assert said(conversation.broadcast(1, note, id="m1")) == ["broadcast"]
     conversation.lost(1006)
     assert isinstance(note.error, Unavailable)
-    assert conversation.opened(INBOX)[0] == []
-
-
-def test_a_group_that_the_application_took_the_client_out_of_is_forgotten() -> None:
-    conversation = talk()
-    conversation.hear({"t": "joined", "group": "room", "gen": "g", "seq": 4, "unread": 0, "recovered": True})
-    conversation.hear(msg(5, "g:room"))
-    conversation.hear({"t": "left", "group": "room"})
-    assert conversation.opened(INBOX)[0] == []
-    [joined] = conversation.join("room", Note())
-    assert "from" not in json.loads(joined)
-
-
-def test_a_group_that_the_client_left_and_joined_again_is_kept_when_the_leave_is_answered() -> None:
-    conversation = talk()
-    conversation.join("room", Note())
-    conversation.hear({"t": "joined", "group": "room", "gen": "g", "seq": 4, "unread": 0, "recovered": True})
-    conversation.leave("room")
-    conversation.join("room", Note())
-    conversation.hear({"t": "left", "group": "room"})
-    assert said(conversation.opened(INBOX)[0]) == ["join"]
-    conversation.hear({"t": "left", "group": "never heard of"})
+    assert conversation.opened(INBOX, now=0)[0] == []
 
 
 def test_ids_differ_between_messages_and_between_clients() -> None:

@@ -17,8 +17,6 @@ import pytest
 
 from ringway.client_sdk import AsyncClient, Client, ClientError, Gap, Message, State
 from ringway.store.client import connect
-from ringway.store.keys import Keys
-from ringway.store.memberships import Memberships
 from ringway.store.publisher import Publisher
 from tests.harness import node_ws
 from tests.harness.cluster import Cluster
@@ -190,8 +188,8 @@ class Device:
 def test_each_device_of_a_member_gets_all_messages_of_the_group_once(cluster: Cluster, redis_url: str) -> None:
     phone, laptop = Device(cluster.url, "anna"), Device(cluster.url, "anna")
     with closing(connect(redis_url)) as redis:
-        Memberships(redis, Keys(cluster.name)).add("anna", "team")
         publisher = Publisher(redis, cluster=cluster.name)
+        publisher.add_members("team", "anna")
         with phone.on(), laptop.on():
             publisher.publish("team", 0)
             wait_until(lambda: phone.got == laptop.got == [0])

@@ -141,21 +141,3 @@ test("conversation: says again what had no ok, joins first, and holds back while
   assert.equal(talk.url("ws://n1/ws?ticket=t"), "ws://n1/ws?ticket=t&inbox=g:1");
   assert.deepEqual(talk.hear({ t: "msg", ch: "u:alice", id: "y", from: "bob", body: 1, ts: 1, gen: "g", seq: 3 }), [{ behind: "u:alice" }]);
 });
-
-test("conversation: a group that the application took the client out of is forgotten, one it asked for is kept", () => {
-  const talk = new Conversation("alice");
-  const receipt = { id: "room", settle: () => {}, fail: () => {} };
-  const inbox = { gen: "g", seq: 0, unread: 0, recovered: true };
-  const joined = { t: "joined", group: "room", gen: "g", seq: 4, unread: 0, recovered: true };
-  talk.opened(inbox);
-  talk.hear(joined);
-  talk.hear({ t: "left", group: "room" });
-  assert.deepEqual(talk.opened(inbox)[0], []);
-  assert.equal(talk.positions.at("g:room"), null);
-  talk.hear(joined);
-  talk.leave("room");
-  talk.join("room", receipt);
-  talk.hear({ t: "left", group: "room" });
-  talk.hear({ t: "left", group: "never heard of" });
-  assert.equal(talk.opened(inbox)[0].length, 1);
-});
