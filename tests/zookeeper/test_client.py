@@ -57,13 +57,13 @@ def in_gevent(case: str, address: str) -> str:
 
 
 @pytest.fixture(params=["devserver", "shared"])
-def either(request: pytest.FixtureRequest) -> Iterator[str]:
+def either(request: pytest.FixtureRequest, zookeeper: str) -> Iterator[str]:
     """host:port of the development server, and of the tests' server, which is a real one where that can be had."""
     if request.param == "devserver":
         with devserver() as server:
             yield server.address
     else:
-        yield request.getfixturevalue("zookeeper")
+        yield zookeeper
 
 
 def drop(zk: ZooKeeper) -> None:
