@@ -133,6 +133,7 @@ def missed(scenario: str, done: Run) -> list[str]:
         (done.most_moves > MOST_MOVES.get(scenario, 99), f"one moved {done.most_moves} times"),
         (done.verdict.gaps and scenario not in HARDER, f"{done.verdict.gaps} gaps"),
         (not done.settled, "not settled"),
+        (done.unread, f"{done.unread} messages unread though all were had"),
     ]
     return [words for failed, words in aims if failed]
 
@@ -161,7 +162,7 @@ def row(scenario: str, load: Load, done: Run) -> Row:
         "outage_p50_s": round(percentile(away, 50), 3) if away else 0.0,
         "outage_p99_s": round(percentile(away, 99), 3) if away else 0.0,
         "moved": len(done.moved), "share": None if done.share is None else len(done.share),
-        "exact": done.only_the_share_moved, "most_moves": done.most_moves,
+        "unread": done.unread, "exact": done.only_the_share_moved, "most_moves": done.most_moves,
         "p50_ms": round(verdict.latency_s.get("p50", 0) * 1000, 1),
         "p99_ms": round(verdict.latency_s.get("p99", 0) * 1000, 1),
         "max_ms": round(verdict.latency_s.get("max", 0) * 1000), "ok": done.ok,

@@ -158,8 +158,8 @@ def node_added_or_drained(rig: Rig, chance: random.Random) -> Healing:
     nodes = rig.nodes()
     if len(nodes) <= FEWEST_NODES or (len(nodes) < MOST_NODES and chance.random() < 0.5):
         rig.started += 1
-        yield
         rig.start_node(f"extra-{rig.started}")
+        yield
         return
     node = chance.choice(nodes)
     with rig.draining(node.id):

@@ -193,9 +193,10 @@ def listen(uid: str, lookup: Sequence[str]) -> None:
 
 @cli.command()
 @lookup_option
-@option("--sessions", type=count(1, 100_000), default="2000", help="Clients, each a user of its own.")
+@option("--sessions", type=count(1, 100_000), default="2000", help="Clients.")
 @option("--user-rate", type=number(0, 100_000), default="1000", help="Messages a second to users.")
 @option("--group-rate", type=number(0, 100_000), default="200", help="Messages a second to groups.")
+@option("--two-clients", type=number(0, 1), default="0.1", help="Part of the users that have two clients.")
 @option("--processes", type=count(1, 64), default="4", help="How many the clients are divided among.")
 @option("--seconds", type=number(1, 86_400, "seconds"), default="60", help="How long messages are sent.")
 @option("--settle", type=number(1, 3600, "seconds"), default="60", help="For what is owed to arrive after that.")
@@ -211,7 +212,7 @@ def chaos(lookup: Sequence[str], **values: Any) -> int:
     from .chaos.cast import Load
 
     load = Load(values["sessions"], values["user_rate"], values["group_rate"], seed=values["seed"],
-                processes=min(values["processes"], values["sessions"]))
+                processes=min(values["processes"], values["sessions"]), two_clients=values["two_clients"])
     return command.main(
         command.Options(lookup, load, values["seconds"], values["faults"], values["settle"], values["report"],
                         values["token"]),

@@ -9,6 +9,9 @@ from typing import NamedTuple
 
 TALKS_A_RATE = 8.0  # messages a second in one talk
 TALK_MESSAGES = 10  # on average
+SEVERAL = 3  # readers of a talk to several users
+TO_SEVERAL = 0.1  # part of the talks to users
+SECOND = "+2"  # ends the name of a user's second client, in the books alone
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,6 +19,7 @@ class Load:
     """How much: clients, messages a second to users and to groups, groups and their size, bytes of a body.
 
     `processes`: how many the clients are divided among; one alone is slower than the cluster that it is to measure.
+    `two_clients`: part of the users that have two clients at the same time.
     """
 
     sessions: int = 2000
@@ -26,41 +30,59 @@ class Load:
     body_bytes: int = 64
     seed: int = 1
     processes: int = 4
+    two_clients: float = 0.1
 
 
 class Line(NamedTuple):
-    """One message to be sent: by whom, to a user or to a group."""
+    """One message to be sent: by which client, to a user, several, or a group."""
 
     sender: str
-    to: str
+    to: tuple[str, ...]
     group: bool
 
 
+def user_of(client: str) -> str:
+    return client.removesuffix(SECOND)
+
+
 class Cast:
-    """The users and groups of a run. `part` is the users of one process."""
+    """The users, their clients and the groups of a run. `part` is the clients of one process.
+
+    Clients are called as their users are, second ones with SECOND behind it.
+    """
 
     def __init__(self, load: Load, name: str) -> None:
         """Args: name: of this run, and of no other: the logs of an earlier one must not be taken for this one's."""
         chance = random.Random(load.seed)
         self.load = load
-        self.uids = [f"{name}-u{i}" for i in range(load.sessions)]
-        self.groups = {f"{name}-g{i}": chance.sample(self.uids, min(load.group_size, load.sessions))
+        users = max(1, round(load.sessions / (1 + load.two_clients)))
+        self.uids = [f"{name}-u{i}" for i in range(users)]
+        self.clients = [*self.uids, *(f"{uid}{SECOND}" for uid in self.uids[: load.sessions - users])]
+        self.groups = {f"{name}-g{i}": chance.sample(self.uids, min(load.group_size, users))
                        for i in range(load.groups)}
 
     def part(self, number: int) -> list[str]:
-        return self.uids[number :: self.load.processes]
+        return self.clients[number :: self.load.processes]
 
     def readers(self) -> dict[str, list[str]]:
-        """Channel -> who is owed its messages."""
-        return {**{f"u:{uid}": [uid] for uid in self.uids},
-                **{f"g:{group}": members for group, members in self.groups.items()}}
+        """Channel -> which clients are owed its messages."""
+        clients = self._clients_of()
+        return {**{f"u:{uid}": found for uid, found in clients.items()},
+                **{f"g:{group}": [client for uid in members for client in clients[uid]]
+                   for group, members in self.groups.items()}}
 
     def memberships(self) -> dict[str, list[str]]:
-        """User -> groups."""
-        found: dict[str, list[str]] = {uid: [] for uid in self.uids}
+        """Client -> groups."""
+        groups: dict[str, list[str]] = {uid: [] for uid in self.uids}
         for group, members in self.groups.items():
             for uid in members:
-                found[uid].append(group)
+                groups[uid].append(group)
+        return {client: groups[user_of(client)] for client in self.clients}
+
+    def _clients_of(self) -> dict[str, list[str]]:
+        found: dict[str, list[str]] = {uid: [] for uid in self.uids}
+        for client in self.clients:
+            found[user_of(client)].append(client)
         return found
 
 
@@ -75,9 +97,10 @@ class Script:
         self._part = cast.part(number)
         self._uids = cast.uids
         mine = set(self._part)
-        groups = {group: [uid for uid in members if uid in mine] for group, members in cast.groups.items()}
+        groups = {ch[2:]: [client for client in clients if client in mine]
+                  for ch, clients in cast.readers().items() if ch.startswith("g:")}
         self._groups = [(group, members) for group, members in groups.items() if members]
-        self.user_rate = cast.load.user_rate * len(self._part) / len(cast.uids)
+        self.user_rate = cast.load.user_rate * len(self._part) / len(cast.clients)
         self.group_rate = cast.load.group_rate / cast.load.processes if self._groups else 0.0
         self._talks = {False: self._some(self.user_rate, group=False), True: self._some(self.group_rate, group=True)}
 
@@ -94,10 +117,12 @@ class Script:
         return [self._new(group=group) for _ in range(max(1, int(rate / TALKS_A_RATE)))] if rate else []
 
     def _new(self, *, group: bool) -> Line:
-        if not group:
-            return Line(self._chance.choice(self._part), self._chance.choice(self._uids), group=False)
-        name, members = self._chance.choice(self._groups)
-        return Line(self._chance.choice(members), name, group=True)
+        if group:
+            name, members = self._chance.choice(self._groups)
+            return Line(self._chance.choice(members), (name,), group=True)
+        several = len(self._uids) >= SEVERAL and self._chance.random() < TO_SEVERAL
+        to = self._chance.sample(self._uids, SEVERAL if several else 1)
+        return Line(self._chance.choice(self._part), tuple(to), group=False)
 
 
 def split(rates: Sequence[float], due: list[float], seconds: float) -> list[int]:

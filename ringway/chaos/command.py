@@ -12,7 +12,6 @@ from .cast import Load
 from .report import page
 from .run import Run, plan, run, shell_fault
 from .traffic import Traffic
-from .worker import load_token
 
 Say = Callable[[str], None]
 
@@ -50,8 +49,6 @@ def main(options: Options, say: Say) -> int:
 
 
 async def _run(options: Options, say: Say) -> Run:
-    if options.token is not None:
-        load_token(options.token)  # what is wrong with it is better said once than by each process
     traffic = Traffic(options.lookups, options.load, token=options.token)
     try:
         say(f"opening {options.load.sessions} clients in {options.load.processes} processes")

@@ -2,7 +2,8 @@
 
 A durable message is owed to every reader of its channel once it was handed to a client's `send` or `publish`: the SDK
 keeps it until the node's ok, so at the end of a run there is no "not yet". What a client reported as a gap is counted
-as a reported gap and not as lost; a loss that nobody reported is the failure this exists to find.
+as a reported gap and not as lost, where its place lies in that gap; a loss that nobody reported is the failure this
+exists to find.
 """
 
 from __future__ import annotations
@@ -12,12 +13,16 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import quantiles
 
+Place = tuple[str, int]  # gen and seq; gens of a channel sort by age as text
+
 
 @dataclass(slots=True)
 class Entry:
     """One message. Times in seconds of the run's clock; `accepted` is when its ok came.
 
     `number` counts all messages; a sender's own are numbered in the order in which they were handed to its client.
+    `seq`: what its ok said; `places`: where readers got it, of which there are several when Redis lost it and it was
+    put back.
     """
 
     ch: str
@@ -27,6 +32,29 @@ class Entry:
     accepted: float | None = None
     refused: str | None = None
     deliveries: Counter[str] = field(default_factory=Counter)  # by reader
+    seq: int | None = None
+    places: set[Place] = field(default_factory=set)
+
+
+@dataclass(frozen=True, slots=True)
+class Hole:
+    """A gap that a client reported at `at`: what came after `had` (None: the read cursor) and before `goes_on`."""
+
+    had: Place | None
+    goes_on: Place
+    at: float
+
+    def has(self, entry: Entry) -> bool:
+        """Whether a message can be one of the missing. Of its ok only the number is known, not the incarnation."""
+        if entry.sent > self.at:
+            return False
+        known = any((self.had is None or self.had < place) and place < self.goes_on for place in entry.places)
+        return known or (entry.seq is not None and self._may_have(entry.seq))
+
+    def _may_have(self, seq: int) -> bool:
+        if self.had is None or self.had[0] == self.goes_on[0]:
+            return (self.had is None or self.had[1] < seq) and seq < self.goes_on[1]
+        return self.had[1] < seq or seq < self.goes_on[1]
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +102,7 @@ class Verdict:
     strange: int  # deliveries of messages nobody sent
     disorder: Sequence[Disorder | Overtaking]
     gaps: int
-    excused: int  # owed, not delivered, in a channel with a reported gap
+    excused: int  # owed, not delivered, in a reported gap
     outages: Sequence[Outage]
     latency_s: Mapping[str, float]  # p50, p99, max of send to delivery
 
@@ -116,11 +144,11 @@ class Ledger:
     def __init__(self, readers: Mapping[str, Iterable[str]]) -> None:
         self._readers = {ch: tuple(uids) for ch, uids in readers.items()}
         self._entries: dict[str, Entry] = {}
-        self._early: dict[str, list[tuple[str, str, float]]] = {}  # deliveries of messages that nobody has sent yet
-        self._places: dict[tuple[str, str], tuple[str, int]] = {}
+        self._early: dict[str, list[tuple[str, str, Place, float]]] = {}  # deliveries of what nobody has sent yet
+        self._places: dict[tuple[str, str], Place] = {}
         self._heard: dict[tuple[str, str], list[str]] = {}  # (reader, channel) -> messages as they came
         self._disorder: list[Disorder] = []
-        self._gaps: set[tuple[str, str]] = set()
+        self._gaps: dict[tuple[str, str], list[Hole]] = {}
         self._gap_count = 0
         self._strange = 0
         self._away: dict[str, float] = {}
@@ -143,11 +171,13 @@ class Ledger:
         entry = self._entries[message] = Entry(ch, sender, now, len(self._entries))
         self.owing += len(self._readers[ch])
         self.unanswered += 1
-        for uid, where, at in self._early.pop(message, ()):
-            self._deliver(entry, uid, where, at)
+        for uid, where, place, at in self._early.pop(message, ()):
+            self._deliver(entry, uid, where, place, at)
 
-    def accepted(self, message: str, now: float) -> None:
-        self._entries[message].accepted = now
+    def accepted(self, message: str, now: float, seq: int | None = None) -> None:
+        """Its ok came. `seq`: its place in the log, where the ok says it."""
+        entry = self._entries[message]
+        entry.accepted, entry.seq = now, seq
         self.unanswered -= 1
 
     def refused(self, message: str, why: str) -> None:
@@ -157,8 +187,8 @@ class Ledger:
         self.unanswered -= 1
         self.owing -= sum(uid not in entry.deliveries for uid in self._readers[entry.ch])
 
-    def delivered(self, uid: str, ch: str, place: tuple[str, int], message: str, now: float) -> None:
-        """A client's application got a message. `place` is (gen, seq); gens of a channel sort by age as text."""
+    def delivered(self, uid: str, ch: str, place: Place, message: str, now: float) -> None:
+        """A client's application got a message."""
         before = self._places.get((uid, ch))
         if before is not None and place <= before:
             self._disorder.append(Disorder(uid, ch, before, place))
@@ -166,23 +196,28 @@ class Ledger:
         self._heard.setdefault((uid, ch), []).append(message)
         entry = self._entries.get(message)
         if entry is None:
-            self._early.setdefault(message, []).append((uid, ch, now))
+            self._early.setdefault(message, []).append((uid, ch, place, now))
         else:
-            self._deliver(entry, uid, ch, now)
+            self._deliver(entry, uid, ch, place, now)
 
-    def _deliver(self, entry: Entry, uid: str, ch: str, now: float) -> None:
+    def _deliver(self, entry: Entry, uid: str, ch: str, place: Place, now: float) -> None:
         if entry.ch != ch:
             self._strange += 1
             return
         entry.deliveries[uid] += 1
+        entry.places.add(place)
         self.owing -= entry.deliveries[uid] == 1 and entry.refused is None
         self.delivered_count += 1
         self._latencies.append(now - entry.sent)
 
-    def gap(self, uid: str, ch: str) -> None:
+    def gap(self, uid: str, ch: str, hole: Hole) -> None:
         """A client reported that messages of a channel are gone."""
-        self._gaps.add((uid, ch))
+        self._gaps.setdefault((uid, ch), []).append(hole)
         self._gap_count += 1
+
+    def _excused(self, message: str, uid: str) -> bool:
+        entry = self._entries[message]
+        return any(hole.has(entry) for hole in self._gaps.get((uid, entry.ch), ()))
 
     def closed(self, uid: str, now: float, cause: str | None = None) -> None:
         """The client has no open connection from now on, and why, as far as it knows."""
@@ -242,7 +277,7 @@ class Ledger:
         """Close the books. Who is away now has been so until now."""
         entries = self._entries.values()
         missing = self.missing()
-        lost = [(m, uid) for m, uid in missing if (uid, self._entries[m].ch) not in self._gaps]
+        lost = [(m, uid) for m, uid in missing if not self._excused(m, uid)]
         kept = [e for e in entries if e.refused is None]
         still = [Outage(uid, start, now - start) for uid, start in self._away.items()]
         return Verdict(

@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 
 from ringway.core.errors import RingwayError
 
+from .acks import unread
+from .cast import user_of
 from .ledger import Verdict, percentile
 from .shares import RingWatch, UnknownRing
 from .traffic import Traffic
@@ -83,7 +85,8 @@ class Run:
     """What happened. `settled`: in the end all had its ok and its readers, and everybody was connected.
 
     `paths`: the nodes that each client was on; `share`: how often the ring gave it another owner meanwhile, of those to
-    whom it did (None: that cannot be told); `causes`: of outages.
+    whom it did (None: that cannot be told); `causes`: of outages; `unread`: messages that the service holds for unread
+    although all readers had them (None: it does not tell).
     """
 
     seconds: float
@@ -94,6 +97,7 @@ class Run:
     paths: dict[str, tuple[str, ...]] = field(default_factory=dict)
     share: dict[str, int] | None = None
     causes: Counter[str] = field(default_factory=Counter)
+    unread: int | None = None
 
     @property
     def hops(self) -> dict[str, int]:
@@ -119,7 +123,9 @@ class Run:
         """The run for people."""
         causes = ", ".join(f"{cause} {n}" for cause, n in self.causes.most_common())
         detours = [f"  not for the ring: {' > '.join(path)} ({n})" for path, n in self.detours.most_common(5)]
-        return [*self.verdict.lines(), self._moves(), *detours, *([f"outages because: {causes}"] if causes else [])]
+        acks = "unread after all: " + ("the lookups do not tell" if self.unread is None else str(self.unread))
+        why = [f"outages because: {causes}"] if causes else []
+        return [*self.verdict.lines(), self._moves(), *detours, *why, acks]
 
     @property
     def detours(self) -> Counter[tuple[str, ...]]:
@@ -221,13 +227,14 @@ async def run(
         await traffic.hush()
         talked_s = watch.now
         settled = await traffic.settle(settle_s)
+        left = await unread(traffic.lookups, traffic.cast, traffic.token) if settled else None
     finally:
         for task in (*beside, *strikes):
             task.cancel()
         await asyncio.wait([*beside, *strikes])
     watch.sample()
     return Run(talked_s, traffic.verdict(), watch.strikes, watch.samples, settled, traffic.ledger.paths(),
-               _share(rings, traffic), traffic.ledger.causes.copy())
+               _share(rings, traffic), traffic.ledger.causes.copy(), left)
 
 
 async def all_home(traffic: Traffic, rings: RingWatch) -> None:
@@ -246,13 +253,15 @@ async def all_home(traffic: Traffic, rings: RingWatch) -> None:
 
 def _owners(rings: RingWatch, traffic: Traffic) -> dict[str, str] | None:
     try:
-        return rings.owners(traffic.cast.uids)
+        owners = rings.owners(traffic.cast.uids)
+        return {client: owners[user_of(client)] for client in traffic.cast.clients}
     except (UnknownRing, ModuleNotFoundError):
         return None
 
 
 def _share(rings: RingWatch, traffic: Traffic) -> dict[str, int] | None:
     try:
-        return rings.moves(traffic.cast.uids)
+        moves = rings.moves(traffic.cast.uids)
+        return {client: moves[user_of(client)] for client in traffic.cast.clients if user_of(client) in moves}
     except (UnknownRing, ModuleNotFoundError):
         return None

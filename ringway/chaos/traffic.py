@@ -15,8 +15,8 @@ import orjson
 from ringway.core.errors import RingwayError
 
 from .cast import Cast, Load
-from .ledger import Ledger, Verdict
-from .worker import LINE_LIMIT
+from .ledger import Hole, Ledger, Verdict
+from .worker import LINE_LIMIT, load_token
 
 ANSWER_S = 30.0  # for a process to do what it was told
 CLOSE_S = 15.0
@@ -60,6 +60,7 @@ class Traffic:
         """Args: token: `module:callable` that gives a uid's bearer token."""
         self.load = load
         self.lookups = list(lookups)
+        self.token = load_token(token) if token is not None else None
         name = f"chaos-{time.time_ns():x}"
         self._job = {"name": name, "lookups": self.lookups, "load": asdict(load), "token": token}
         self.cast = Cast(load, name)
@@ -154,4 +155,5 @@ class Traffic:
             case "closed":
                 books.closed(*values)
             case "gap":
-                books.gap(*values)
+                uid, ch, had, goes_on, now = values
+                books.gap(uid, ch, Hole(None if had is None else (had[0], had[1]), (goes_on[0], goes_on[1]), now))

@@ -23,11 +23,12 @@ import orjson
 from ringway.client_sdk import AsyncClient, AsyncReceipt, Gap, Message, SendBufferFull, State
 from ringway.core.errors import ClientError, ClosedByServer, ConfigError, ConnectFailed, RingwayError
 
-from .cast import Cast, Load, Script, split
+from .cast import Cast, Line, Load, Script, split, user_of
 
 TICK_S = 0.02
 TELL_EVERY_S = 0.1
 OPENING_AT_ONCE = 50
+TO_MANY = ">"  # ends the id of a message to several users
 LINE_LIMIT = 1 << 26  # bytes of one line of JSON
 
 
@@ -41,53 +42,55 @@ class Worker:
         self._number = job["number"]
         token = load_token(job["token"]) if job["token"] else None
         memberships = cast.memberships()
-        self.clients = {uid: self._client(job["lookups"], uid, memberships[uid], token)
-                        for uid in cast.part(self._number)}
+        self.clients = {client: self._client(job["lookups"], client, memberships[client], token)
+                        for client in cast.part(self._number)}
         self._script = Script(cast, self._number, random.Random(f"{cast.load.seed}/{self._number}"))
         self._body = "x" * cast.load.body_bytes
         self._events: list[tuple[Any, ...]] = []
-        self._receipts: dict[str, AsyncReceipt] = {}
+        self._receipts: dict[str, tuple[AsyncReceipt, list[str]]] = {}  # by id; with the names in the books
         self._talking: asyncio.Task[None] | None = None
         self._count = 0
 
     def _client(
-        self, lookups: list[str], uid: str, groups: list[str], token: Callable[[str], str] | None
+        self, lookups: list[str], name: str, groups: list[str], token: Callable[[str], str] | None
     ) -> AsyncClient:
+        uid = user_of(name)
         return AsyncClient(lookups, uid, groups=groups, token=partial(token, uid) if token else None,
-                           on_message=partial(self._on_message, uid), on_state=partial(self._on_state, uid),
-                           on_gap=partial(self._on_gap, uid))
+                           on_message=partial(self._on_message, name), on_state=partial(self._on_state, name),
+                           on_gap=partial(self._on_gap, name))
 
     # What the clients meet.
 
-    def _on_message(self, uid: str, message: Message) -> None:
+    def _on_message(self, client: str, message: Message) -> None:
         if message.gen is not None:
-            place = (message.gen, message.seq)
-            self._events.append(("delivered", uid, message.ch, place, message.id, time.monotonic()))
+            place, name = (message.gen, message.seq), booked(message.id, message.ch)
+            self._events.append(("delivered", client, message.ch, place, name, time.monotonic()))
 
-    def _on_gap(self, uid: str, gap: Gap) -> None:
-        self._events.append(("gap", uid, gap.ch))
+    def _on_gap(self, client: str, gap: Gap) -> None:
+        self._events.append(("gap", client, gap.ch, gap.had, (gap.gen, gap.oldest), time.monotonic()))
 
-    def _on_state(self, uid: str, state: State, cause: ClientError | None) -> None:
+    def _on_state(self, client: str, state: State, cause: ClientError | None) -> None:
         if state in (State.OPEN, State.MOVING):
-            self._events.append(("opened", uid, time.monotonic(), self.clients[uid].node))
+            self._events.append(("opened", client, time.monotonic(), self.clients[client].node))
         else:
-            self._events.append(("closed", uid, time.monotonic(), in_short(cause)))
+            self._events.append(("closed", client, time.monotonic(), in_short(cause)))
 
     async def telling(self) -> None:
         """Until cancelled."""
         while True:
-            self.tell_now()
+            await self.tell_now()
             await asyncio.sleep(TELL_EVERY_S)
 
-    def tell_now(self) -> None:
+    async def tell_now(self) -> None:
         now = time.monotonic()
-        for message, receipt in [(m, r) for m, r in self._receipts.items() if r.done]:
+        for message, (receipt, names) in [(m, kept) for m, kept in self._receipts.items() if kept[0].done]:
             del self._receipts[message]
             if receipt.error is None:
-                self._events.append(("accepted", message, now))
+                seq = await receipt
+                self._events += [("accepted", name, now, seq) for name in names]
             else:
                 why = str(getattr(receipt.error, "code", type(receipt.error).__name__))
-                self._events.append(("refused", message, why))
+                self._events += [("refused", name, why) for name in names]
         events, self._events = self._events, []
         if events:
             self._tell(events)
@@ -127,19 +130,29 @@ class Worker:
             to_users, to_groups = split((self._script.user_rate, self._script.group_rate), due, now - last)
             last = now
             for line in (*self._script.lines(to_users, group=False), *self._script.lines(to_groups, group=True)):
-                self._send(line.sender, line.to, group=line.group)
+                self._send(line)
             await asyncio.sleep(TICK_S)
 
-    def _send(self, sender: str, to: str, *, group: bool) -> None:
-        client = self.clients[sender]
-        message = f"m{self._number}.{self._count}"
+    def _send(self, line: Line) -> None:
+        client = self.clients[line.sender]
+        message = f"m{self._number}.{self._count}{TO_MANY if len(line.to) > 1 else ''}"
         try:
-            receipt = (client.publish if group else client.send)(to, self._body, id=message)
+            if line.group:
+                receipt = client.publish(line.to[0], self._body, id=message)
+            else:
+                receipt = client.send(line.to if len(line.to) > 1 else line.to[0], self._body, id=message)
         except SendBufferFull:
             return  # the application was told, and nothing was sent
         self._count += 1
-        self._receipts[message] = receipt
-        self._events.append(("sent", message, f"{'g' if group else 'u'}:{to}", sender, time.monotonic()))
+        channels = [f"{'g' if line.group else 'u'}:{to}" for to in line.to]
+        names, now = [booked(message, ch) for ch in channels], time.monotonic()
+        self._receipts[message] = receipt, names
+        self._events += [("sent", name, ch, line.sender, now) for name, ch in zip(names, channels, strict=True)]
+
+
+def booked(message: str, ch: str) -> str:
+    """A message's name in the books: one to several users is one for each of them."""
+    return f"{message}{ch}" if message.endswith(TO_MANY) else message
 
 
 def in_short(cause: ClientError | None) -> str | None:
@@ -188,7 +201,7 @@ async def _carry_out(worker: Worker, order: dict[str, Any], tell: Callable[[Any]
     except RingwayError as error:
         tell({"failed": name, "why": f"{type(error).__name__}: {error}"})
         return
-    worker.tell_now()
+    await worker.tell_now()
     tell({"done": name})
 
 

@@ -7,20 +7,34 @@ from collections import Counter
 
 import pytest
 
-from ringway.chaos.cast import Cast, Load, Script, split
+from ringway.chaos.cast import SEVERAL, Cast, Load, Script, split, user_of
 
 LOAD = Load(sessions=101, user_rate=80, group_rate=40, groups=10, seed=3, processes=4)
 
 
-def test_every_process_works_out_the_same_cast_and_each_user_is_in_one_part() -> None:
+def test_every_process_works_out_the_same_cast_and_each_client_is_in_one_part() -> None:
     ours, theirs = Cast(LOAD, "run"), Cast(LOAD, "run")
     assert ours.readers() == theirs.readers()
     parts = [ours.part(number) for number in range(4)]
-    assert sorted(uid for part in parts for uid in part) == sorted(ours.uids)
-    assert {uid: sorted(groups) for uid, groups in ours.memberships().items() if groups} == {
-        uid: sorted(group for group, members in ours.groups.items() if uid in members)
-        for uid in {uid for members in ours.groups.values() for uid in members}
+    assert sorted(client for part in parts for client in part) == sorted(ours.clients)
+    assert ours.memberships() == {
+        client: [group for group, members in ours.groups.items() if user_of(client) in members]
+        for client in ours.clients
     }
+
+
+def test_some_users_have_two_clients_and_each_is_owed_what_the_user_is() -> None:
+    cast = Cast(LOAD, "run")
+    assert len(cast.clients) == LOAD.sessions
+    twice = [uid for uid, times in Counter(map(user_of, cast.clients)).items() if times == 2]
+    assert len(twice) == LOAD.sessions - len(cast.uids) == 9
+    readers = cast.readers()
+    for uid in twice:
+        assert [user_of(client) for client in readers[f"u:{uid}"]] == [uid, uid]
+    for group, members in cast.groups.items():
+        assert sorted(map(user_of, readers[f"g:{group}"])) == sorted(members + [u for u in members if u in twice])
+    assert Cast(Load(sessions=1), "run").clients == ["run-u0"]
+    assert len(Cast(Load(sessions=50, two_clients=0.0), "run").uids) == 50
 
 
 def test_the_parts_share_the_rates() -> None:
@@ -34,7 +48,9 @@ def test_a_sender_says_several_things_to_one_reader_one_after_the_other(group: b
     cast = Cast(LOAD, "run")
     lines = list(Script(cast, 1, random.Random(1)).lines(1000, group=group))
     assert {line.sender for line in lines} <= set(cast.part(1))
-    assert all(line.sender in cast.groups[line.to] if group else line.to in cast.uids for line in lines)
+    assert all(user_of(line.sender) in cast.groups[line.to[0]] if group else set(line.to) <= set(cast.uids)
+               for line in lines)  # fmt: skip
+    assert {len(set(line.to)) for line in lines} == ({1} if group else {1, SEVERAL})
     assert len(lines) / len(Counter(lines)) > 5
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from ringway.chaos.ledger import Ledger, Overtaking, Verdict, percentile
+from ringway.chaos.ledger import Hole, Ledger, Overtaking, Verdict, percentile
 
 
 @pytest.fixture
@@ -63,10 +63,40 @@ def test_a_later_incarnation_is_in_order_and_an_earlier_one_is_not(books: Ledger
 
 
 def test_a_reported_gap_excuses_only_its_channel_and_reader(books: Ledger) -> None:
-    books.gap("bob", "g:g")
+    books.accepted("m1", 2.1, 7)
+    books.accepted("m2", 2.1, 7)
+    books.gap("bob", "g:g", Hole(("a", 3), ("a", 9), 3.0))
     verdict = books.verdict(9.0)
     assert list(verdict.lost) == [("m1", "bob"), ("m2", "ann")]
     assert (verdict.gaps, verdict.excused) == (1, 1)
+
+
+@pytest.mark.parametrize(
+    ("hole", "excused"),
+    [
+        (Hole(("a", 3), ("a", 9), 3.0), True),
+        (Hole(("a", 7), ("a", 9), 3.0), False),  # it was had already
+        (Hole(("a", 3), ("a", 7), 3.0), False),  # it comes after the gap
+        (Hole(None, ("a", 8), 3.0), True),
+        (Hole(None, ("a", 7), 3.0), False),
+        (Hole(("a", 3), ("b", 2), 3.0), True),  # at the end of the old log
+        (Hole(("a", 9), ("b", 2), 3.0), False),  # before it in the old log, after it in the new one
+        (Hole(("a", 9), ("b", 8), 3.0), True),  # in the new one before it goes on
+        (Hole(("a", 3), ("a", 9), 1.5), False),  # sent later than the gap was reported
+    ],
+)
+def test_a_reported_gap_excuses_only_what_its_range_and_time_can_have(books: Ledger, hole: Hole, excused: bool) -> None:
+    books.accepted("m2", 2.1, 7)
+    books.delivered("ann", "g:g", ("a", 7), "m2", 2.2)
+    books.delivered("bob", "u:bob", ("a", 1), "m1", 1.2)
+    books.gap("bob", "g:g", hole)
+    assert books.verdict(9.0).excused == excused
+    assert bool(books.verdict(9.0).lost) != excused
+
+
+def test_a_message_whose_place_nobody_knows_is_excused_by_no_gap(books: Ledger) -> None:
+    books.gap("bob", "u:bob", Hole(None, ("a", 900), 3.0))
+    assert ("m1", "bob") in books.verdict(9.0).lost
 
 
 def test_a_refused_message_is_owed_to_nobody(books: Ledger) -> None:

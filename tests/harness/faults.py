@@ -25,6 +25,7 @@ from tests.harness.zookeepers import Stoppable
 
 NODES, LOOKUPS = 3, 2
 FREEZE_S = 8.0
+REDIS_FREEZE_S = 3.0  # longer than a node waits for an answer
 DROPS, DROP_EVERY_S = 5, 0.4
 
 
@@ -157,6 +158,13 @@ def restart_redis(rig: Rig) -> None:
     rig.redis.start()
 
 
+def freeze_redis(rig: Rig) -> None:
+    """SIGSTOP for three seconds: connections stay open, and what is asked meanwhile is answered late or given up."""
+    rig.redis.freeze()
+    time.sleep(REDIS_FREEZE_S)
+    rig.redis.thaw()
+
+
 def lose_power(rig: Rig) -> None:
     """Redis loses what it said ok to within the last half second, as everysec allows when the power fails."""
     size = rig.redis.journal_size()
@@ -171,6 +179,15 @@ def drop_redis(rig: Rig) -> None:
         time.sleep(DROP_EVERY_S)
 
 
+def drop_appends(rig: Rig) -> None:
+    """The same to the connections that append alone: subscribers and readers go on."""
+    dropped = 0
+    for _ in range(DROPS):
+        dropped += rig.redis.drop_appenders()
+        time.sleep(DROP_EVERY_S)
+    assert dropped, "nobody appended"
+
+
 FAULTS: dict[str, Callable[[Rig], None]] = {
     "node joins": join,
     "node drains": drain,
@@ -180,6 +197,8 @@ FAULTS: dict[str, Callable[[Rig], None]] = {
     "ZooKeeper restarts": restart_zookeeper,
     "Redis restarts": restart_redis,
     "Redis connections dropped": drop_redis,
+    "Redis appends dropped": drop_appends,
+    "Redis frozen": freeze_redis,
     "node frozen": freeze_node,
 }
 HARDER: dict[str, Callable[[Rig], None]] = {"Redis loses power": lose_power}  # gaps may be reported
