@@ -153,9 +153,18 @@ def test_refresh_sees_every_write_before_it_and_is_shared(zookeeper: str) -> Non
             put(writer, document(1, epoch).to_bytes())
             assert reader.refresh(5.0) == document(1, epoch)
         del reads[:]
-        together = [threading.Thread(target=reader.refresh, args=(5.0,)) for _ in range(100)]
+        begun = threading.Barrier(101)
+
+        def refresh() -> None:
+            begun.wait(10.0)
+            reader.refresh(5.0)
+
+        together = [threading.Thread(target=refresh) for _ in range(100)]
         for thread in together:
             thread.start()
+        with reader._lock:  # the first read is not over before the others have come
+            begun.wait(10.0)
+            wait_until(lambda: reads)
         for thread in together:
             thread.join()
         assert 1 <= len(reads) < 50
