@@ -2,7 +2,7 @@
 
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
-.PHONY: demo test lint types bench chaos soak clean
+.PHONY: demo test lint types bench chaos crowd soak model clean
 
 BIN := .venv/bin
 # Tests mostly wait, so three at a time suit two cores.
@@ -37,6 +37,16 @@ chaos: .venv/.dev
 soak: .venv/.dev
 	.ci/install-servers
 	$(BIN)/python -m bench.soak
+
+# 5,000 clients of a killed node, five times; some minutes, not part of `make test`.
+crowd: .venv/.dev
+	.ci/install-servers
+	$(BIN)/python -m bench.crowd
+
+# 100,000 steps and more of publishers, nodes and readers through every order of faults, in memory: some minutes, and
+# never more than 15; other orders each time. `make test` has a shorter walk, always the same.
+model: .venv/.dev
+	HYPOTHESIS_PROFILE=soak $(BIN)/pytest -s -k protocol_holds tests/zookeeper/test_publication_model.py
 
 clean:
 	rm -rf build dist var *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

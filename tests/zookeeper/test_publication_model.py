@@ -12,11 +12,11 @@ What must hold after every step:
 - never empty: every document has an active member;
 - admission: a node accepts no session that a document it has read gives to another, at least as new as the ticket's;
 - moves: the arcs of a change name exactly the users whose owner changed;
-- and when all faults are healed, all parts come to the same document.
+- and when all faults are healed, all parts come to the same document, and so does its copy in Redis.
 
 Assumed: a process start and ZooKeeper's loss take at least a second, and clocks agree to that.
 
-`HYPOTHESIS_PROFILE=soak pytest tests/zookeeper/test_publication_model.py` takes at least 100,000 steps.
+`make model` takes at least 100,000 steps, and says every 10,000 how far it is.
 """
 
 from __future__ import annotations
@@ -42,6 +42,7 @@ from ringway.core.members import RingDocument, State, Version
 from ringway.core.tickets import Ticket
 from ringway.lookup_service.orders import accept_losses
 from ringway.lookup_service.publisher import Publisher
+from ringway.lookup_service.ring_copy import RingCopy
 from ringway.ws_server import admission
 from ringway.ws_server.admission import Admission, Verdict
 from ringway.zookeeper.guards import GuardOptions
@@ -52,7 +53,7 @@ from tests.zookeeper.model_zookeeper import ModelServer, ModelSession, Tree
 
 HASHING = hashing(ALG)
 RULES_PER_RUN = 20
-SOAK_STEPS = 100_000
+SOAK_STEPS, SAY_EVERY = 100_000, 10_000
 COMMON: dict[str, Any] = {
     "stateful_step_count": RULES_PER_RUN, "deadline": None, "database": None,
     "suppress_health_check": list(HealthCheck),
@@ -73,6 +74,7 @@ WORK = (
 )  # fmt: skip
 FAULTS = (
     "crash", "disconnect", "expire", "lag", "wipe", "back_up", "restore", "redis_away", "redis_lost", "foreign_hand",
+    "forged_copy",
 )  # fmt: skip
 NUMBERS = st.sampled_from(range(24))  # integers() likes 0 too well
 FAULTS_OF_A_PASS = ("crash", "disconnect", "expire", "expire and other", "wipe", "wipe and other", "node", "redis")
@@ -85,17 +87,33 @@ class Crash(BaseException):
 
 
 class ModelMirror:
-    """Redis: never goes back; may be away; may lose what it has."""
+    """Redis: never goes back; may be away; may lose what it has, or have it from a stranger."""
 
     def __init__(self) -> None:
         self.data: bytes | None = None
         self.version = (0, 0)
-        self.away = False
+        self.away = self.forged = False
 
-    def store(self, data: bytes, gen: int, epoch: int) -> None:
+    def store(self, data: bytes, gen: int, epoch: int) -> bool:
         self._answer()
-        if (gen, epoch) > self.version:
-            self.data, self.version = data, (gen, epoch)
+        if (gen, epoch) <= self.version:
+            return False
+        self.data, self.version, self.forged = data, (gen, epoch), False
+        return True
+
+    def discard(self, data: bytes) -> bool:
+        self._answer()
+        done["copies discarded"] += 1
+        if data != self.data:
+            return False
+        self.lose()
+        return True
+
+    def lose(self) -> None:
+        self.data, self.version, self.forged = None, (0, 0), False
+
+    def forge(self, data: bytes, version: Version) -> None:
+        self.data, self.version, self.forged = data, version, True
 
     def load(self) -> bytes | None:
         self._answer()
@@ -271,22 +289,28 @@ class PublicationModel(RuleBasedStateMachine):
 
     # --- what is done: few rules, because hypothesis leaves some out of each run, and that must not be half of the work
 
+    def step(self) -> None:
+        """Count it, and say so now and then where that takes minutes."""
+        done["steps"] += 1
+        if IS_SOAK and done["steps"] % SAY_EVERY == 0:
+            print(f"{done['steps']} steps, {done['documents']} documents", flush=True)
+
     @rule(todo=st.lists(st.tuples(st.sampled_from(WORK), NUMBERS), min_size=4, max_size=10))
     def work(self, todo: list[tuple[str, int]]) -> None:
         for what, number in todo:
-            done["steps"] += 1
+            self.step()
             getattr(self, f"do_{what}")(number)
             assert not self.violations
 
     @rule(what=st.sampled_from(FAULTS), number=NUMBERS)
     def fault(self, what: str, number: int) -> None:
-        done["steps"] += 1
+        self.step()
         getattr(self, f"fail_{what}")(number)
 
     @rule(who=st.integers(0, 1), what=st.sampled_from(FAULTS_OF_A_PASS), at=st.sampled_from(MOMENTS))
     def broken_pass(self, who: int, what: str, at: int | str) -> None:
         """A publisher's pass, with a fault at one of its calls."""
-        done["steps"] += 1
+        self.step()
         calls = itertools.count()
 
         def before_call(name: str) -> None:
@@ -370,7 +394,8 @@ class PublicationModel(RuleBasedStateMachine):
             try:
                 self.some(number).apply(RingDocument.parse(self.mirror.data, KEYS))
             except DocumentError as error:
-                self.violated(str(error))
+                if not self.mirror.forged:
+                    self.violated(str(error))
 
     def do_route(self, number: int) -> None:
         self.tickets += filter(None, map(self.lookups[number % 2].route, UIDS))
@@ -449,7 +474,12 @@ class PublicationModel(RuleBasedStateMachine):
         self.mirror.away = not self.mirror.away
 
     def fail_redis_lost(self, _number: int) -> None:
-        self.mirror.data, self.mirror.version = None, (0, 0)
+        self.mirror.lose()
+
+    def fail_forged_copy(self, number: int) -> None:
+        """Somebody writes into Redis what does not verify, under a number that keeps every real document out."""
+        evil = document(self.newest.gen + 1 + number if self.newest else 1, 99, [member("evil")])
+        self.mirror.forge(evil.to_bytes().replace(evil.mac.encode(), b""), evil.version)
 
     def fail_foreign_hand(self, number: int) -> None:
         """Somebody writes into the ring znode: nonsense, a document without a signature, one of earlier."""
@@ -483,6 +513,9 @@ class PublicationModel(RuleBasedStateMachine):
                 part.read(latest=True)
         views = {(part.document.version, part.document.checksum) if part.document else None for part in self.parts()}
         assert views == {(self.newest.version, self.newest.checksum) if self.newest else None}
+        if self.newest is not None and self.mirror.data != self.newest.to_bytes():
+            self.violated(f"the copy in Redis is not {self.newest.version}, but {self.mirror.version}")
+        assert not self.violations
 
 
 def _owners_differ(change: Change, uid: str) -> bool:
@@ -543,6 +576,11 @@ def trust_the_ticket(ticket: Ticket, view: RingView | None, *, me: str, refreshe
 REAL_APPLY = RingHistory.apply
 
 
+def believe_the_copy(copy: RingCopy, new: RingDocument) -> None:
+    """What stands in Redis under a higher number will be right."""
+    copy._mirror.store(new.to_bytes(), new.gen, new.epoch)
+
+
 BROKEN: dict[str, dict[str, Any]] = {
     "no gen of its own for a term": {"ringway.lookup_service.publisher.first_version": epoch_only},
     "no fence": {"ringway.zookeeper.ring_document.Election.publish": unfenced},
@@ -551,6 +589,7 @@ BROKEN: dict[str, dict[str, Any]] = {
         "ringway.core.history.RingHistory.apply": apply_any,
         "ringway.zookeeper.ring_document.RingReader._check_order": lambda _reader, _document: None,
     },
+    "a forged copy stays": {"ringway.lookup_service.ring_copy.RingCopy._store": believe_the_copy},
     "the ticket is right": {"ringway.ws_server.admission.admit": trust_the_ticket},
 }
 
