@@ -8,17 +8,22 @@ spread of time, with `avoid`, at the moment that `connect_after_ms` gives, and a
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 import random
 import resource
 import time
 from base64 import urlsafe_b64decode
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 from urllib.parse import quote, urlsplit
+
+from ringway.core.hashing import XXH64, hashing
+from ringway.core.ring import Ring
+from tests.harness.cluster import Cluster
 
 ROUTES_AT_ONCE = 64
 AVOID_SPREAD_S = 1.0
@@ -108,7 +113,8 @@ class Crowd:
 
     `slots`: (the second of the lookup's clock that a connect was put into, node) of each route; the ticket's
     `exp` tells when it was made, so a client that is slow or waits for a processor counts where it was meant to be.
-    `handshakes`: (monotonic time, node) of each connection attempt; `refusals`: status -> how often;
+    `routed`: (monotonic time, node) of each route that came; `handshakes`: of each connection attempt, at the moment
+    that the client makes it; `refusals`: status -> how often;
     `improper`: answers other than 200 that were no 429 or 503 with Retry-After.
     """
 
@@ -116,6 +122,7 @@ class Crowd:
     uids: Iterable[str]
     open: int = 0
     slots: list[tuple[int, str]] = field(default_factory=list)
+    routed: list[tuple[float, str]] = field(default_factory=list)
     handshakes: list[tuple[float, str]] = field(default_factory=list)
     refusals: Counter[int] = field(default_factory=Counter)
     improper: list[tuple[int, bytes]] = field(default_factory=list)
@@ -163,6 +170,7 @@ class Crowd:
         path = f"/route?uid={quote(client.uid)}" + (f"&avoid={avoid}" if avoid else "")
         while (route := await self._route(path)) is None:
             pass
+        self.routed.append((time.monotonic(), route["node"]))
         wait_s = route["connect_after_ms"] / 1000
         self.slots.append((int(_made_at(route) + wait_s), route["node"]))
         await asyncio.sleep(wait_s)
@@ -208,3 +216,88 @@ def _made_at(route: Mapping[str, Any]) -> int:
 
 def _same(client: Light) -> Light:
     return client
+
+
+FEW = 30  # for each node: in a second with fewer, who gets twice as many is chance, and it is no load
+
+
+def most_of_any_second(connects: Sequence[tuple[float, str]], nodes: int) -> float:
+    """The largest multiple of its even share that a node gets in any second, wherever the second begins or ends."""
+    given = sorted(connects)
+    backwards = [(-moment, node) for moment, node in reversed(given)]
+    return max(_most(given, nodes), _most(backwards, nodes))
+
+
+def _most(given: Sequence[tuple[float, str]], nodes: int) -> float:
+    """Of the seconds that end with a connect."""
+    worst, late, inside = 0.0, 0, Counter[str]()
+    for moment, node in given:
+        inside[node] += 1
+        while given[late][0] <= moment - 1.0:
+            inside[given[late][1]] -= 1
+            late += 1
+        if inside.total() >= FEW * nodes:
+            worst = max(worst, max(inside.values()) * nodes / inside.total())
+    return worst
+
+
+@dataclass(frozen=True)
+class Return:
+    """How the clients of a killed node came back. Seconds; `found_s`: from the kill to the first route past it."""
+
+    clients: int
+    nodes: int
+    found_s: float
+    back_s: float
+    crowd: Crowd
+
+    @property
+    def after_found_s(self) -> float:
+        """From the moment that the node was known to be dead until everybody was back."""
+        return self.back_s - self.found_s
+
+    @property
+    def of_even_share(self) -> float:
+        """What the busiest node got in any second, by the handshakes that were made."""
+        return most_of_any_second(self.crowd.handshakes, self.nodes)
+
+    def __str__(self) -> str:
+        return (f"{self.clients} clients back {self.back_s:.1f} s after the kill, {self.after_found_s:.1f} s after the "
+                f"node was found dead; refused {dict(self.crowd.refusals)}; handshakes of the busiest and all by "
+                f"second {per_second(self.crowd.handshakes)}; at most {self.of_even_share:.2f} of an even share")
+
+
+def per_second(connects: Sequence[tuple[float, str]]) -> list[tuple[int, int]]:
+    """For each second from the first connect, how many the busiest node got, and how many all nodes together."""
+    seconds: dict[int, Counter[str]] = {}
+    start = min(at for at, _ in connects)
+    for at, node in connects:
+        seconds.setdefault(int(at - start), Counter())[node] += 1
+    return [(max(nodes.values()), nodes.total()) for _, nodes in sorted(seconds.items())]
+
+
+def uids_of(cluster: Cluster, node: str, count: int) -> list[str]:
+    """So many users whose owner the node is."""
+    ring = Ring.build({m["id"]: m["vnodes"] for m in cluster.ring()["members"]}, hashing(XXH64))
+    return list(itertools.islice((uid for n in itertools.count() if ring.owner(uid := f"crowd-{n}") == node), count))
+
+
+async def come_back(cluster: Cluster, victim: str, clients: int) -> Return:
+    """Open so many clients on one node, kill it, and wait until all are on others."""
+    crowd = Crowd(cluster.url, uids_of(cluster, victim, clients))
+    try:
+        await crowd.open_all()
+        assert {client.node for client in crowd.clients} == {victim}
+        assert not crowd.improper, crowd.improper[:3]
+        for record in (crowd.routed, crowd.handshakes, crowd.slots):
+            record.clear()
+        killed = time.monotonic()
+        await asyncio.to_thread(cluster.nodes[victim].kill)
+        while crowd.open == clients:
+            await asyncio.sleep(0.01)
+        await crowd.wait_open(60.0)
+        back_s, found_s = time.monotonic() - killed, min(crowd.routed)[0] - killed
+        assert victim not in {client.node for client in crowd.clients}
+        return Return(clients, len(cluster.nodes) - 1, found_s, back_s, crowd)
+    finally:
+        await crowd.close()

@@ -7,16 +7,15 @@ from __future__ import annotations
 
 import itertools
 import random
-from collections import Counter
 
 import pytest
 
 from ringway.lookup_service.placement import place
 from ringway.lookup_service.slots import ConnectSlots
+from tests.harness.crowd import most_of_any_second
 from tests.lookup_service.helpers import rings
 
 CLIENTS = 5000
-FEW = 30  # for each node: in a second with fewer, who gets twice as many is chance, and it is no load
 Slot = tuple[float, str]
 
 
@@ -33,25 +32,6 @@ def come_back(nodes: int, seed: int, *, asked_per_s: float, paced: bool = True) 
         assert wait >= 0
         given.append((now + wait, placed.member.id))
     return sorted(given)
-
-
-def most_of_any_second(given: list[Slot], nodes: int) -> float:
-    """The largest multiple of its even share that a node gets in any second, wherever the second begins or ends."""
-    backwards = [(-moment, node) for moment, node in reversed(given)]
-    return max(_most(given, nodes), _most(backwards, nodes))
-
-
-def _most(given: list[Slot], nodes: int) -> float:
-    """Of the seconds that end with a slot."""
-    worst, late, inside = 0.0, 0, Counter[str]()
-    for moment, node in given:
-        inside[node] += 1
-        while given[late][0] <= moment - 1.0:
-            inside[given[late][1]] -= 1
-            late += 1
-        if inside.total() >= FEW * nodes:
-            worst = max(worst, max(inside.values()) * nodes / inside.total())
-    return worst
 
 
 @pytest.mark.parametrize("asked_per_s", [400.0, 2_000.0, 5_000.0, 1e6])
