@@ -56,6 +56,16 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         return item.nodeid.split("::")[0] not in CROWDS, "/integration/" not in item.nodeid
 
     items.sort(key=order)  # the longest first
+    for item in items:
+        if _is_on_chosen_zookeeper(item):
+            item.add_marker(pytest.mark.chosen_zookeeper)
+
+
+def _is_on_chosen_zookeeper(item: pytest.Item) -> bool:
+    """By its fixture; what the development server keeps too is run on it, and on the chosen one as `real`."""
+    return ("zookeeper_server" in getattr(item, "fixturenames", ()) and "devserver" not in item.name) or (
+        "/contract/test_zookeeper" in item.nodeid and "real" in item.name.partition("[")[2]
+    )
 
 
 def pytest_report_header(config: pytest.Config) -> list[str]:
