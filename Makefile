@@ -2,7 +2,7 @@
 
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
-.PHONY: demo test lint types bench chaos crowd soak model clean
+.PHONY: demo test lint types bench chaos crowd soak model fuzz clean
 
 BIN := .venv/bin
 # Tests mostly wait, so three at a time suit two cores.
@@ -48,6 +48,10 @@ crowd: .venv/.dev
 model: .venv/.dev
 	HYPOTHESIS_PROFILE=soak $(BIN)/pytest -s -k protocol_holds tests/zookeeper/test_publication_model.py
 
+# A million streams of frames, 24,000 rude clients, atheris, sanitizers; some ten minutes, not part of `make test`.
+fuzz: .venv/.fuzz
+	$(BIN)/python -m bench.fuzz
+
 clean:
 	rm -rf build dist var *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +
@@ -62,3 +66,7 @@ clean:
 .venv/.dev: .venv/bin/python pyproject.toml ws_server/_fast.c
 	$(BIN)/python -m pip install -q --disable-pip-version-check -e '.[server,dev]'
 	touch $@ .venv/.server
+
+.venv/.fuzz: .venv/.dev
+	$(BIN)/python -m pip install -q --disable-pip-version-check -e '.[fuzz]'
+	touch $@

@@ -1,6 +1,6 @@
 """Coverage-guided fuzzing of the readers of frames, requests and JSON with atheris, for as long as it is told.
 
-    pip install atheris
+    pip install 'ringway[fuzz]'
     python -m tests.fuzz.fuzz_wire -max_total_time=60 [CORPUS]
 
 Options are libFuzzer's. `inputs` says what an input is; `sanitized` runs a corpus through the compiled part under
