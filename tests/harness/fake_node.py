@@ -80,6 +80,7 @@ class Session:
     ws: ServerConnection
     uid: str
     groups: set[str] = field(default_factory=set)
+    owed: str | None = None  # the message that was refused first
 
     async def send(self, **frame: Any) -> None:
         try:
@@ -201,12 +202,22 @@ class FakeNode:
             await session.send(t="left", group=frame["group"])
         elif kind == "moving":
             return
-        elif self.unavailable and not frame.get("volatile") and kind != "broadcast":
+        elif not frame.get("volatile") and kind != "broadcast" and self._refuses(session, frame["id"]):
             await session.send(t="error", id=frame["id"], code="unavailable", message="the log is away")
         elif frame.get("body") == "forbidden":
             await session.send(t="error", id=frame["id"], code="forbidden", message="not you")
         else:
             await self._pass_on(session, frame)
+
+    def _refuses(self, session: Session, id: str) -> bool:
+        """As a node does: what comes after a message that was refused waits until that one has come again."""
+        if self.unavailable:
+            session.owed = session.owed or id
+            return True
+        if session.owed in (None, id):
+            session.owed = None
+            return False
+        return True
 
     async def _join(self, session: Session, frame: dict[str, Any]) -> None:
         group, start = frame["group"], frame.get("from")

@@ -223,7 +223,7 @@ def test_an_expired_publisher_is_replaced_and_the_ring_stays(world: World) -> No
     wait_until(lambda: len(world.seen) == 2)
     assert world.seen[0].members == world.seen[1].members
     assert (first.alarms, second.alarms) == ({}, {})
-    assert (first.status().nodes, second.status().nodes) == ({}, {"active": 1})
+    wait_until(lambda: (first.status().nodes, second.status().nodes) == ({}, {"active": 1}))
 
 
 def test_a_zombie_publisher_is_refused_and_nothing_is_numbered_twice(world: World) -> None:

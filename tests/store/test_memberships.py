@@ -10,6 +10,7 @@ from ringway.core.errors import InvalidUid
 from ringway.core.frames import Position
 from ringway.store import Publisher
 from ringway.store.keys import Keys
+from ringway.store.limits import Limits
 from ringway.store.log import MessageLog
 from ringway.store.memberships import Memberships
 from ringway.store.notices import Control, decode
@@ -18,7 +19,7 @@ from ringway.store.retained import Append
 
 @pytest.fixture
 def log(client: Any, keys: Keys) -> MessageLog:
-    return MessageLog(client, keys, cap=10)
+    return MessageLog(client, keys, limits=Limits(cap=10))
 
 
 @pytest.fixture

@@ -70,7 +70,7 @@ def test_the_handler_runs_again_for_a_message_that_is_sent_again_and_can_tell_it
 
 def test_a_body_that_cannot_be_written_is_the_callers_error() -> None:
     missing: Any = None
-    node = Node("n1", Hooks(), missing, missing, missing, missing, missing)
+    node = Node("n1", Hooks(), missing, missing, missing, missing, missing, missing)
     deep = orjson.loads("[" * 300 + "]" * 300)
     for call in (lambda: node.send("bob", deep), lambda: node.publish("room", deep), lambda: node.broadcast(deep)):
         with pytest.raises(InvalidInput, match="nested at most 254 levels deep"):
