@@ -76,6 +76,10 @@ class CatchUp:
         self.overrun = False  # more arrived than is held: read the log once more
         self.waiting = False  # has all of the log; the channel is behind
 
+    def holds_from(self, seq: int) -> bool:
+        """Whether everything from here on, up to where the channel is, is held."""
+        return bool(self.held) and self.held[0][0] <= seq
+
     def hold(self, seq: int, wire: bytes) -> None:
         if len(self.held) >= HELD_LIMIT:
             self.overrun = True
@@ -216,6 +220,14 @@ class Channel:
         known = self.reached(sink) or self.position
         return known is None or at <= known
 
+    def has_moved(self, asked: Position, page: Page) -> bool:
+        """Whether a page that was asked for after a position says nothing about the channel any more.
+
+        Its incarnation is another one by now; or late notices of the old one have moved it on, and the page is of the
+        new one.
+        """
+        return asked.gen != self.gen or (page.gen != self.gen and asked != self.position)
+
     def pulled(self, page: Page) -> Step:
         """A page of the log after the channel's own position: LIVE (in step again) or READ (there is more)."""
         if self.gen is None:
@@ -274,6 +286,8 @@ class Channel:
         if at.seq > self.seq:
             catch_up.waiting = True
             return Step.PULL
+        if at.seq < self.seq and not catch_up.holds_from(at.seq + 1):
+            return Step.READ  # a later page of another session came before this one's, and brought the channel on
         self._go_live(sink, catch_up, at.seq)
         return Step.LIVE if self._early is None or self._use_early() else Step.PULL
 

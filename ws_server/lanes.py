@@ -1,4 +1,4 @@
-"""A queue with one greenlet that takes all that has gathered: the busier the node, the larger its pipelines."""
+"""A queue whose greenlet takes all that has gathered: the busier the node, the larger its pipelines."""
 
 from __future__ import annotations
 
@@ -18,29 +18,36 @@ QUEUE_LIMIT = 100_000
 
 
 class Lane(Generic[T]):
-    """Hands its items, in order, to `work` in batches; one batch at a time, so that order holds across batches.
+    """Hands its items, in order, to `work` in batches; one at a time unless told otherwise, so order holds across them.
 
     What `work` raises is logged: the items of that batch are lost with it, so it must answer for them itself.
     """
 
     def __init__(
-        self, name: str, work: Callable[[list[T]], None], *, batch: int = 512, limit: float = QUEUE_LIMIT
+        self, name: str, work: Callable[[list[T]], None], *, batch: int = 512, limit: float = QUEUE_LIMIT,
+        workers: int = 1,
     ) -> None:
-        """Args: batch: items at once at most; limit: items that wait at most, `inf` where nobody may be turned away."""
+        """
+        Args:
+            batch: items at once at most.
+            limit: items that wait at most, `inf` where nobody may be turned away.
+            workers: batches at a time: with two, one is with the server while the other is dealt with here. Order then
+                holds within each.
+        """
         self._name, self._work, self._batch, self._limit = name, work, batch, limit
         self._items: deque[T] = deque()
         self._ready = Event()
-        self._greenlet: Any = None
+        self._workers = workers
+        self._greenlets: list[Any] = []
 
     def __len__(self) -> int:
         return len(self._items)
 
     def start(self) -> None:
-        self._greenlet = gevent.spawn(self._run)
+        self._greenlets = [gevent.spawn(self._run) for _ in range(self._workers)]
 
     def stop(self) -> None:
-        if self._greenlet is not None:
-            self._greenlet.kill()
+        gevent.killall(self._greenlets)
 
     def put(self, item: T) -> bool:
         """Queue an item; False if too many wait already. Never blocks: callable from the event loop's callbacks."""

@@ -106,6 +106,7 @@ class LogReader:
         self._log, self._client, self._keys, self._link = log, client, keys, link
         self.doubts = Doubts(log, link)
         self._reads: Lane[_Read] = Lane("reading logs", self._work, batch=256, limit=inf)
+        self._arrivals: Lane[_Read] = Lane("opening sessions", self._arrive, batch=256, limit=inf, workers=2)
         self._parked: list[_Read] = []
         self._slow: dict[Session, set[Channel]] = {}
         self.pulls = 0  # gaps that had to be read
@@ -113,9 +114,11 @@ class LogReader:
 
     def start(self) -> None:
         self._reads.start()
+        self._arrivals.start()
 
     def stop(self) -> None:
         self._reads.stop()
+        self._arrivals.stop()
         self.doubts.stop()
 
     def catch_up(
@@ -150,7 +153,7 @@ class LogReader:
 
     def _put(self, read: _Read) -> None:
         if self._link.up:
-            self._reads.put(read)
+            (self._reads if read.arrival is None else self._arrivals).put(read)
         else:
             self._park(read)
 
@@ -170,42 +173,37 @@ class LogReader:
     def _work(self, reads: list[_Read]) -> None:
         todo = reads
         try:
-            todo = self._arrive(reads)
             todo = self._with_cursors(todo)
             for round_ in _rounds(todo):
                 self._read(round_)
                 done = {id(read) for read in round_.values()}
                 todo = [read for read in todo if id(read) not in done]
-        except Unsettled as error:
-            self._apart(todo, error)
         except AWAY as error:
-            self._link.lost(error)
-            for read in todo:
-                self._park(read)
+            self._failed(todo, error, self._work)
 
-    def _apart(self, reads: list[_Read], error: Unsettled) -> None:
-        """The slot of one of them is on its way to another server: the others need not wait for it."""
-        if len(reads) > 1:
+    def _arrive(self, reads: list[_Read]) -> None:
+        """The first reads of sessions that have just opened."""
+        arrivals = [arrival for read in reads if (arrival := read.arrival) is not None]
+        try:
+            found = self._log.arrive(arrivals, PAGE)
+        except AWAY as error:
+            self._failed(reads, error, self._arrive)
+            return
+        for read, (entries, groups) in zip(reads, found, strict=True):
+            self._page(read, LogPage.of(entries, groups=groups))
+
+    def _failed(self, reads: list[_Read], error: BaseException, work: Callable[[list[_Read]], None]) -> None:
+        """They wait for Redis; but where only a slot is on its way to another server, the others need not."""
+        if isinstance(error, Unsettled) and len(reads) > 1:
             for read in reads:
-                self._work([read])
+                work([read])
             return
         self._link.lost(error)
-        self._parked += reads
-
-    def _arrive(self, reads: list[_Read]) -> list[_Read]:
-        """The reads that are left when those of sessions which have just opened are done."""
-        arriving, arrivals, others = [], [], []
+        if isinstance(error, Unsettled):
+            self._parked += reads
+            return
         for read in reads:
-            arrival = read.arrival
-            if arrival is None:
-                others.append(read)
-            else:
-                arriving.append(read)
-                arrivals.append(arrival)
-        if arriving:
-            for read, (entries, groups) in zip(arriving, self._log.arrive(arrivals, PAGE), strict=True):
-                self._page(read, LogPage.of(entries, groups=groups))
-        return others
+            self._park(read)
 
     def _with_cursors(self, reads: list[_Read]) -> list[_Read]:
         wanted = [(read.after.uid, read.channel.ch) for read in reads if isinstance(read.after, Unread)]
@@ -260,9 +258,8 @@ class LogReader:
     def _pulled(self, read: _Read, page: LogPage) -> None:
         channel = read.channel
         channel.pulling = False
-        # Late notices of the incarnation before have moved it on meanwhile: the page says nothing about those.
-        overtaken = page.gen != channel.gen and read.after != channel.position
-        if overtaken or channel.pulled(page) is Step.READ:
+        assert isinstance(read.after, Position)
+        if channel.has_moved(read.after, page) or channel.pulled(page) is Step.READ:
             self.pull(channel)
             return
         for sink in channel.waiting():

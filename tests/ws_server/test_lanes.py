@@ -45,6 +45,25 @@ def test_what_gathers_while_a_batch_is_out_is_the_next_batch(lane: Callable[...,
     assert batches == [[1], [2, 3, 4]]
 
 
+def test_with_two_workers_the_next_batch_goes_out_before_the_first_is_back(lane: Callable[..., Lane[int]]) -> None:
+    batches: list[list[int]] = []
+    gate = gevent.event.Event()
+
+    def work(items: list[int]) -> None:
+        batches.append(items)
+        gate.wait()
+
+    one = lane(work, workers=2)
+    for items in ([1], [2, 3], [4, 5], [6]):
+        for n in items:
+            one.put(n)
+        settle()
+    assert batches == [[1], [2, 3]]
+    gate.set()
+    settle()
+    assert batches == [[1], [2, 3], [4, 5, 6]]
+
+
 def test_a_batch_has_a_limit_and_so_has_the_queue(lane: Callable[..., Lane[int]]) -> None:
     batches: list[list[int]] = []
     one = lane(batches.append, batch=2, limit=5)
