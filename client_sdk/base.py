@@ -138,7 +138,7 @@ class BaseClient(Generic[R]):
             SendBufferFull, InvalidInput, ClientClosed (or why it stopped), Unavailable (volatile and not connected)
         """
         with self._guard:
-            receipt = self._receipt(id)
+            receipt = self._receipt(self._talk.new_id() if id is None else id)
             self._write(self._talk.send(to, body, receipt, id=receipt.id, volatile=volatile))
         self._flush_writes()
         return receipt
@@ -146,7 +146,7 @@ class BaseClient(Generic[R]):
     def publish(self, group: str, body: Any, id: str | None = None) -> R:
         """A message to a group, kept like that of `send`. Raises SendBufferFull, InvalidInput, ClientClosed."""
         with self._guard:
-            receipt = self._receipt(id)
+            receipt = self._receipt(self._talk.new_id() if id is None else id)
             self._write(self._talk.publish(group, body, receipt, id=receipt.id))
         self._flush_writes()
         return receipt
@@ -160,7 +160,7 @@ class BaseClient(Generic[R]):
             InvalidInput, ClientClosed (or why it stopped), Unavailable (not connected)
         """
         with self._guard:
-            receipt = self._receipt(id)
+            receipt = self._receipt(self._talk.new_id() if id is None else id)
             self._write(self._talk.broadcast(body, receipt, id=receipt.id))
         self._flush_writes()
         return receipt
@@ -194,10 +194,10 @@ class BaseClient(Generic[R]):
                 self._talk.positions.finish(message.ch, message.gen, message.seq)
             self._ack_soon()
 
-    def _receipt(self, id: str | None) -> R:
+    def _receipt(self, id: str) -> R:
         if self.state is State.CLOSED:
             raise self._ended()
-        return self._receipt_type(id or self._talk.new_id())
+        return self._receipt_type(id)
 
     def _due_acks(self) -> None:
         """Write what is to be acknowledged, and keep the positions."""

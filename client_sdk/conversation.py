@@ -16,8 +16,8 @@ import orjson
 
 from ringway.core.close_codes import CloseCode
 from ringway.core.errors import ClientError, FrameRefused, InvalidInput, RingwayError, Unavailable, Unconfirmed
-from ringway.core.frames import DEDUP_S, FRAME_LIMIT, Position
-from ringway.core.uids import validate_group, validate_uid
+from ringway.core.frames import DEDUP_S, FRAME_LIMIT, Position, body_json, message_id, recipients
+from ringway.core.uids import validate_group
 
 from .outbox import Entry, Outbox
 from .positions import Gap, Positions, Verdict
@@ -105,30 +105,34 @@ class Conversation(Generic[R]):
 
     def send(self, to: str | Sequence[str], body: Any, receipt: R, *, id: str, volatile: bool = False) -> list[str]:
         """A message to users. Raises SendBufferFull, InvalidInput, or Unavailable if volatile and not connected."""
-        for uid in [to] if isinstance(to, str) else to:
-            validate_uid(uid, "to")
-        frame = {"t": "send", "id": id, "to": to, "body": body}
-        return self._say_now({**frame, "volatile": True}, receipt) if volatile else self._say(frame, receipt)
+        several = isinstance(to, Sequence) and not isinstance(to, str)
+        uids = recipients(to if several else [to])
+        frame = {"t": "send", "id": id, "to": uids if several else uids[0]}
+        if volatile:
+            return self._say_now({**frame, "volatile": True}, body, receipt)
+        return self._say(frame, body, receipt)
 
     def publish(self, group: str, body: Any, receipt: R, *, id: str) -> list[str]:
         """A message to a group. Raises SendBufferFull, InvalidInput."""
-        return self._say({"t": "publish", "id": id, "group": validate_group(group), "body": body}, receipt)
+        return self._say({"t": "publish", "id": id, "group": validate_group(group)}, body, receipt)
 
     def broadcast(self, body: Any, receipt: R, *, id: str) -> list[str]:
         """A volatile message to everybody. Raises InvalidInput, or Unavailable if not connected."""
-        return self._say_now({"t": "broadcast", "id": id, "body": body}, receipt)
+        return self._say_now({"t": "broadcast", "id": id}, body, receipt)
 
     def new_id(self) -> str:
         self._count += 1
         return f"{self._prefix}-{self._count}"
 
-    def _say_now(self, frame: dict[str, Any], receipt: R) -> list[str]:
+    def _say_now(self, frame: dict[str, Any], body: Any, receipt: R) -> list[str]:
         if not self.open:
             raise Unavailable("the node", "not connected, and a volatile message does not wait")
-        return self._say(frame, receipt, volatile=True)
+        return self._say(frame, body, receipt, volatile=True)
 
-    def _say(self, frame: dict[str, Any], receipt: R, *, volatile: bool = False) -> list[str]:
-        text = orjson.dumps(frame)
+    def _say(self, frame: dict[str, Any], body: Any, receipt: R, *, volatile: bool = False) -> list[str]:
+        """What a node would refuse is refused here: for JSON that it cannot read it could not even name the message."""
+        message_id(frame["id"])
+        text = orjson.dumps({**frame, "body": orjson.Fragment(body_json(body))})
         if len(text) > FRAME_LIMIT:
             rule = f"must fit a frame of {FRAME_LIMIT} bytes"
             raise InvalidInput("body", f"{len(text)} bytes", rule, "send a link to it instead")

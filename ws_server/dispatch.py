@@ -70,7 +70,7 @@ class Dispatch:
         return bool(session.bucket.take(self._clock()) == 0.0)
 
     def _bad(self, session: Session, error: InvalidFrame) -> None:
-        self._refuse(session, error.code, str(error), id=error.id)
+        self._refuse(session, error.code, str(error), id=error.id, group=error.group)
         session.bad_frames += 1
         if session.bad_frames > BAD_FRAMES:
             session.conn.close(CloseCode.BAD_PROTOCOL, "", "bad frames")

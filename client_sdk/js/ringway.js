@@ -64,10 +64,18 @@ export class RingwayError extends Error {
     Object.assign(this, fields);
   }
 }
+/** The value for an error text. */
+function shown(value) {
+  try {
+    return String(JSON.stringify(value)).slice(0, 80);
+  } catch { // a BigInt, a circle
+    return typeof value;
+  }
+}
 /** A value breaks a rule. */
 export class InvalidInput extends RingwayError {
   constructor(field, value, rule, remedy) {
-    super(`${field}=${JSON.stringify(value)?.slice(0, 80)}: ${rule}; ${remedy}`, { field, value, rule, remedy });
+    super(`${field}=${shown(value)}: ${rule}; ${remedy}`, { field, value, rule, remedy });
   }
 }
 /** A service does not answer now; trying again may work. */
@@ -628,6 +636,8 @@ const DEDUP_S = 3600; // for so long at least a log knows a message's id, unless
 const SURE = 0.75; // of that time: clocks are set, and a full outbox takes its time to write
 const RETRYABLE = "unavailable"; // the error code that the same frame may not meet later
 const utf8 = new TextEncoder();
+const MAX_DEPTH = 254; // of lists and objects in a body: what a node can write again
+const MAX_RECIPIENTS = 1000;
 const CONTROL = /[\x00-\x1f\x7f-\x9f]/; // eslint-disable-line no-control-regex
 
 /** The uid, or an error. 1 to 256 bytes of UTF-8 without control characters. */
@@ -637,6 +647,44 @@ function validateUid(value, field = "uid") {
   const size = whole ? utf8.encode(value).length : 0;
   if (size < 1 || size > 256 || CONTROL.test(value)) throw new InvalidInput(field, value, rule, `give another ${field}`);
   return value;
+}
+
+function validateRecipients(to) {
+  if (to.length < 1 || to.length > MAX_RECIPIENTS) {
+    throw new InvalidInput("to", to.length, `must be 1 to ${MAX_RECIPIENTS} uids`, "split the list");
+  }
+  return to.map((uid) => validateUid(uid, "to"));
+}
+
+function validateId(value) {
+  const rule = "must be 1 to 64 printable ASCII characters without spaces";
+  if (typeof value === "string" && /^[\x21-\x7e]{1,64}$/.test(value)) return value;
+  throw new InvalidInput("id", value, rule, "give each message an id of its own, such as a UUID");
+}
+
+/** The text of a message's body, or an error: for JSON that it cannot read a node could not even name the message. */
+function bodyText(body) {
+  const no = (why) => new InvalidInput("body", String(typeof body), `must be a JSON value (${why})`, "null is allowed");
+  let text;
+  try {
+    text = JSON.stringify(body);
+  } catch (error) { // a circle, a BigInt, too deep for the stack
+    throw no(error.message);
+  }
+  if (text === undefined) throw no("it has no JSON");
+  if (/\\ud[89a-f]/.test(text.replaceAll("\\\\", ""))) throw no("half of a surrogate pair is not valid UTF-8");
+  if (text.length > 2 * MAX_DEPTH && depth(text) > MAX_DEPTH) throw no(`nested at most ${MAX_DEPTH} levels deep`);
+  return text;
+}
+
+/** How many lists and objects are within each other, at most. */
+function depth(json) {
+  let [deepest, now] = [0, 0];
+  for (const [token] of json.matchAll(/"(?:[^"\\]|\\.)*"|[[{\]}]/g)) {
+    if (token === "[" || token === "{") deepest = Math.max(deepest, ++now);
+    else if (token === "]" || token === "}") now -= 1;
+  }
+  return deepest;
 }
 
 function newPrefix() {
@@ -667,27 +715,26 @@ export class Conversation {
 
   /** Each of these returns the frames to write now: none while there is no connection. */
   send(to, body, receipt, isVolatile = false) {
-    for (const uid of [].concat(to)) validateUid(uid, "to");
-    const frame = { t: "send", id: receipt.id, to, body };
-    return isVolatile ? this.#sayNow({ ...frame, volatile: true }, receipt) : this.#say(frame, receipt);
+    const frame = { t: "send", id: receipt.id, to: Array.isArray(to) ? validateRecipients(to) : validateUid(to, "to") };
+    return isVolatile ? this.#sayNow({ ...frame, volatile: true }, body, receipt) : this.#say(frame, body, receipt);
   }
 
   publish(group, body, receipt) {
-    return this.#say({ t: "publish", id: receipt.id, group: validateUid(group, "group"), body }, receipt);
+    return this.#say({ t: "publish", id: receipt.id, group: validateUid(group, "group") }, body, receipt);
   }
 
   broadcast(body, receipt) {
-    return this.#sayNow({ t: "broadcast", id: receipt.id, body }, receipt);
+    return this.#sayNow({ t: "broadcast", id: receipt.id }, body, receipt);
   }
 
-  #sayNow(frame, receipt) {
+  #sayNow(frame, body, receipt) {
     if (!this.open) throw new Unavailable("the node", "not connected, and a volatile message does not wait");
-    return this.#say(frame, receipt, true);
+    return this.#say(frame, body, receipt, true);
   }
 
-  #say(frame, receipt, isVolatile = false) {
-    if (frame.body === undefined) throw new InvalidInput("body", null, "must be a JSON value", "null is allowed");
-    const text = JSON.stringify(frame);
+  #say(frame, body, receipt, isVolatile = false) {
+    validateId(frame.id);
+    const text = `${JSON.stringify(frame).slice(0, -1)},"body":${bodyText(body)}}`;
     const size = utf8.encode(text).length;
     if (size > FRAME_LIMIT) {
       throw new InvalidInput("body", `${size} bytes`, `must fit a frame of ${FRAME_LIMIT} bytes`, "send a link instead");

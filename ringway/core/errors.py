@@ -88,15 +88,16 @@ class InvalidUid(InvalidInput):
 
 
 class InvalidFrame(InvalidInput):
-    """A client frame that breaks the protocol. `id` is the frame's message id where it had a readable one."""
+    """A client frame that breaks the protocol. `id` is its message id, `group` that of a join, where readable."""
 
     code = "bad_frame"
 
     def __init__(
-        self, field: str, value: object, rule: str, remedy: str, *, code: str | None = None, id: str | None = None
+        self, field: str, value: object, rule: str, remedy: str, *, code: str | None = None, id: str | None = None,
+        group: str | None = None,
     ) -> None:
         super().__init__(field, value, rule, remedy, code=code)
-        self.id = id
+        self.id, self.group = id, group
 
 
 class NoActiveMember(RingwayError):

@@ -7,7 +7,7 @@ value, written anew. Fields that are not named here are ignored, so that newer c
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -118,8 +118,8 @@ def parse_client_frame(text: str | bytes) -> ClientFrame:
     """Read one client frame.
 
     Raises:
-        InvalidFrame: with the field, the value, the rule and the remedy, and the frame's id where one could be read.
-            Its code is bad_frame, or unknown_frame for a `t` that is not known.
+        InvalidFrame: with the field, the value, the rule and the remedy, and the frame's id, or a join's group, where
+            one could be read. Its code is bad_frame, or unknown_frame for a `t` that is not known.
     """
     try:
         raw = orjson.loads(text)
@@ -136,41 +136,44 @@ def client_frame(raw: Mapping[str, Any]) -> ClientFrame:
     parse = _PARSERS.get(t) if isinstance(t, str) else None
     if parse is None:
         raise InvalidFrame("t", t, f"must be one of {', '.join(_PARSERS)}", "see docs/protocol.md",
-                           code="unknown_frame", id=_known_id(raw))
+                           code="unknown_frame", id=_known(raw, "id"))
     try:
         return parse(raw)
     except InvalidInput as error:
-        raise InvalidFrame(error.field, error.value, error.rule, error.remedy, id=_known_id(raw)) from None
+        id, group = _known(raw, "id"), _known(raw, "group") if t == "join" else None
+        raise InvalidFrame(error.field, error.value, error.rule, error.remedy, id=id, group=group) from None
 
 
-def _known_id(raw: Mapping[str, Any]) -> str | None:
-    """The message id for an error frame, where there is a readable one."""
-    value = raw.get("id")
-    return value if isinstance(value, str) and _ID.fullmatch(value) else None
+def _known(raw: Mapping[str, Any], field: str) -> str | None:
+    """What to name in an error frame, so that its sender knows which one it was: also an id that is none."""
+    try:
+        return validate_uid(raw.get(field), field)
+    except InvalidInput:
+        return None
 
 
 def _send(raw: Mapping[str, Any]) -> Send:
     to = raw.get("to")
-    uids = _recipients(to) if isinstance(to, list) else (validate_uid(to, "to"),)
+    uids = recipients(to) if isinstance(to, list) else (validate_uid(to, "to"),)
     volatile = raw.get("volatile", False)
     if not isinstance(volatile, bool):
         raise InvalidFrame("volatile", volatile, "must be true or false", "leave it out for a durable message")
-    return Send(_message_id(raw), uids, raw.get("body"), _body(raw), volatile)
+    return Send(message_id(raw.get("id")), uids, raw.get("body"), _body(raw), volatile)
 
 
-def _recipients(to: list[Any]) -> tuple[str, ...]:
-    """Each once, in their order."""
+def recipients(to: Sequence[Any]) -> tuple[str, ...]:
+    """Each once, in their order. Raises InvalidInput: a bad uid, none, or more than 1000."""
     if not 1 <= len(to) <= MAX_RECIPIENTS:
         raise InvalidFrame("to", len(to), f"must be 1 to {MAX_RECIPIENTS} uids", "split the list")
     return tuple(dict.fromkeys(validate_uid(uid, "to") for uid in to))
 
 
 def _publish(raw: Mapping[str, Any]) -> Publish:
-    return Publish(_message_id(raw), validate_group(raw.get("group")), raw.get("body"), _body(raw))
+    return Publish(message_id(raw.get("id")), validate_group(raw.get("group")), raw.get("body"), _body(raw))
 
 
 def _broadcast(raw: Mapping[str, Any]) -> Broadcast:
-    return Broadcast(_message_id(raw), raw.get("body"), _body(raw))
+    return Broadcast(message_id(raw.get("id")), raw.get("body"), _body(raw))
 
 
 def _join(raw: Mapping[str, Any]) -> Join:
@@ -205,8 +208,8 @@ _PARSERS: dict[str, Callable[[Mapping[str, Any]], ClientFrame]] = {
 }
 
 
-def _message_id(raw: Mapping[str, Any]) -> str:
-    value = raw.get("id")
+def message_id(value: Any) -> str:
+    """A message's id as it may be sent. Raises InvalidInput."""
     if isinstance(value, str) and _ID.fullmatch(value):
         return value
     rule = f"must be 1 to {MAX_ID_BYTES} printable ASCII characters without spaces"

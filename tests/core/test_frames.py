@@ -75,6 +75,21 @@ def test_a_bad_frame_keeps_its_id_for_the_answer() -> None:
         assert caught.value.id == "m1"
 
 
+def test_an_id_that_is_none_comes_back_and_a_join_that_is_none_names_its_group() -> None:
+    def named(text: str) -> tuple[str | None, str | None]:
+        with pytest.raises(InvalidFrame) as caught:
+            parse_client_frame(text)
+        return caught.value.id, caught.value.group
+
+    for id in ("order 4711", "x" * 65, "ü"):
+        assert named(json.dumps({"t": "send", "id": id, "to": "bob", "body": 1})) == (id, None)
+    for id in (7, "x" * 257, "a\x00", "", None):
+        assert named(json.dumps({"t": "send", "id": id, "to": "bob", "body": 1})) == (None, None)
+    assert named('{"t":"join","group":"room","from":{"gen":"a b","seq":1}}') == (None, "room")
+    assert named('{"t":"join","group":"","from":7}') == (None, None)
+    assert named('{"t":"publish","group":"room","id":"1"}') == ("1", None), "a group stands for a join"
+
+
 def nested(levels: int) -> str:
     return "[" * levels + "]" * levels
 

@@ -3,7 +3,7 @@ import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import { test } from "node:test";
 import {
-  CLOSE_CODES, Conversation, IllegalEvent, Liveness, OTHERWISE, Outbox, Positions, RANGES, SendBufferFull, TRANSITIONS,
+  CLOSE_CODES, Conversation, IllegalEvent, InvalidInput, Liveness, OTHERWISE, Outbox, Positions, RANGES, SendBufferFull, TRANSITIONS,
   actionFor, newMachine, parseReason, stateOf, step,
 } from "../../client_sdk/js/ringway.js";
 
@@ -88,6 +88,36 @@ for (const scenario of vector("conversation")) {
       const { says: s = [], tells: t = [], settles: a = {}, gives: g = null } = step;
       assert.deepEqual(got, { says: s, tells: t, settles: a, gives: g }, `step ${number}: ${step.do}`);
     }
+  });
+}
+
+function say({ say: verb, to, group, id }, body) {
+  const talk = new Conversation("alice");
+  talk.opened({ gen: "g", seq: 0 }, 0);
+  talk[verb](...(verb === "broadcast" ? [] : [verb === "publish" ? group : to]), body, { id });
+  return talk;
+}
+
+function nested(levels) {
+  let body = [];
+  for (let level = 1; level < levels; level++) body = [body];
+  return body;
+}
+
+for (const said of vector("sayings")) {
+  test(`sayings: ${said.name}`, () => {
+    const body = said.levels ? nested(said.levels) : said.body;
+    const wrong = (error) => error instanceof InvalidInput && error.field === said.throws;
+    if (said.throws) assert.throws(() => say(said, body), wrong);
+    else assert.deepEqual(JSON.parse([...say(said, body).outbox.entries()][0].text).body, body);
+  });
+}
+
+const circle = {};
+circle.circle = circle;
+for (const body of [undefined, () => 1, Symbol("s"), 1n, circle]) {
+  test(`sayings: what JavaScript has and JSON has not is no body: ${typeof body}`, () => {
+    assert.throws(() => say({ say: "send", to: "bob", id: "1" }, body), InvalidInput);
   });
 }
 

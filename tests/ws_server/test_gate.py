@@ -126,6 +126,14 @@ def test_a_bad_frame_is_answered_and_the_session_goes_on(nodes: Nodes, text: str
         assert client.read()["t"] == "pong"
 
 
+def test_the_answer_to_a_bad_frame_names_the_message_or_the_join(nodes: Nodes) -> None:
+    with nodes.join("gate-clumsy") as client:
+        client.send(t="send", id="order 4711", to="x", body=1)
+        assert client.read()["id"] == "order 4711"
+        client.send(t="join", group="room", **{"from": {"gen": "a b", "seq": 1}})
+        assert client.read()["group"] == "room"
+
+
 def test_one_who_goes_on_sending_bad_frames_is_closed_and_others_notice_nothing(nodes: Nodes) -> None:
     with nodes.join("gate-fuzzer", "n1", epoch=99, reason="route") as fuzzer, nodes.join("gate-bystander") as other:
         for _ in range(21):
