@@ -13,7 +13,7 @@ from websockets.asyncio.client import ClientConnection
 from websockets.exceptions import ConnectionClosed, WebSocketException
 
 from ringway.core.close_codes import CloseCode
-from ringway.core.errors import ClientError, ConnectFailed
+from ringway.core.errors import ClientError
 
 from .aio_connection import Connection
 from .base import ACK_EVERY_S, CLOSE_TIMEOUT_S, NONSENSE, BaseClient, Resync, log
@@ -72,7 +72,7 @@ class AsyncClient(BaseClient[AsyncReceipt]):
             try:
                 await asyncio.wait_for(self._settled.wait(), timeout)
             except TimeoutError:
-                raise ConnectFailed(", ".join(self.lookups), str(self._cause or f"nothing in {timeout} s")) from None
+                raise self._too_late(timeout) from None
         if self.state is State.CLOSED:
             raise self._ended()
 

@@ -271,9 +271,9 @@ class BaseClient(Generic[R]):
 
     def _feed(self, event: Event) -> None:
         """Run the machine on one event and carry out what it says."""
-        before = self._machine.state
+        before, asked = self._machine.state, self.lookups[self._machine.lookup]
         self._machine, actions = step(self._machine, event, time.monotonic(), random.random)
-        cause = self._explain(event) if actions or self._machine.state is not before else None
+        cause = self._explain(event, asked) if actions or self._machine.state is not before else None
         self._cause = cause or self._cause
         for action in actions:
             self._do(action)
@@ -305,8 +305,8 @@ class BaseClient(Generic[R]):
                 self._write([MOVING])
             self._flush_writes()
 
-    def _explain(self, event: Event) -> ClientError | None:
-        """The error an event stands for, for people who watch the states."""
+    def _explain(self, event: Event, asked: str) -> ClientError | None:
+        """The error an event stands for, for people who watch the states; `asked`: the lookup, if it is one's answer."""
         if self._machine.hops > MAX_HOPS and self._machine.state is State.WAITING:
             return TooManyHops(self._machine.hops)
         if isinstance(event, Lost) and event.code == BROKEN:
@@ -314,10 +314,17 @@ class BaseClient(Generic[R]):
         if isinstance(event, Lost):
             return ClosedByServer(event.code, event.reason)
         if isinstance(event, LookupFailed) and not event.status:
-            return ConnectFailed(", ".join(self.lookups), event.message)
+            return ConnectFailed(asked, event.message)
         if isinstance(event, LookupFailed):
             return RouteRefused(event.status, event.code, event.message)
         return ClientClosed() if isinstance(event, Close) else None
+
+    def _too_late(self, timeout: float | None) -> ConnectFailed:
+        """No connection came about in time: what went wrong last, with each URL once."""
+        lookups, cause = ", ".join(self.lookups), self._cause
+        if isinstance(cause, ConnectFailed):
+            return ConnectFailed(lookups, cause.why if cause.url == lookups else f"{cause.url}: {cause.why}")
+        return ConnectFailed(lookups, str(cause or f"nothing in {timeout} s"))
 
     def _ended(self) -> RingwayError:
         """What whoever still waits is told."""

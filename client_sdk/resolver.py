@@ -6,9 +6,10 @@ import asyncio
 import logging
 import ssl
 import urllib.request
+from collections import defaultdict
 from collections.abc import Awaitable, Callable
 from functools import cache, lru_cache
-from itertools import cycle
+from itertools import chain, cycle
 from typing import Any, Literal
 from urllib.parse import urlsplit
 from weakref import WeakKeyDictionary
@@ -21,7 +22,7 @@ from .events import LookupFailed, Resolve, Routed
 log = logging.getLogger("ringway.client_sdk")
 Token = str | Callable[[], str]
 AsyncToken = str | Callable[[], str | Awaitable[str]]
-POOLS = 32  # httpx looks at every connection of its pool for each request, so many pools of one are cheaper
+POOLS = 32  # for each lookup; httpx looks at every connection of its pool for each request, so many pools of one are cheaper
 
 
 @cache
@@ -75,9 +76,9 @@ def _request(lookup: str, uid: str, action: Resolve, token: str) -> dict[str, An
 
 
 def _failed(lookup: str, action: Resolve, error: Exception) -> LookupFailed:
-    if not isinstance(error, httpx.HTTPError):
+    if not isinstance(error, httpx.HTTPError | TimeoutError):
         log.error("no token or no valid URL for %s; trying again later", lookup, exc_info=error)
-    return LookupFailed(action.stamp, 0, 0.0, "unreachable", f"{lookup}: {error!r}")
+    return LookupFailed(action.stamp, 0, 0.0, "unreachable", repr(error))
 
 
 class Resolver:
@@ -100,7 +101,7 @@ class Resolver:
 
 
 class _Pool:
-    """One request at a time, and so one connection a lookup, for one event loop."""
+    """One request at a time, and so one connection, to one lookup, for one event loop."""
 
     def __init__(self) -> None:
         self.turn = asyncio.Lock()
@@ -112,20 +113,30 @@ class _Pool:
         return self.https[context]
 
 
+class _Pools:
+    """The pools for one lookup: who waits behind a lookup that hangs waits for no other."""
+
+    def __init__(self) -> None:
+        self.all = [_Pool() for _ in range(POOLS)]
+        self._turns = cycle(self.all)
+
+    def free(self) -> _Pool:
+        """The first that is free; when none is, the next one in turn."""
+        return next((pool for pool in self.all if not pool.turn.locked()), None) or next(self._turns)
+
+
 class _Shared:
     """The HTTP clients of one event loop, for all AsyncClients in it: they ask rarely, and a pool each is heavy."""
 
     def __init__(self) -> None:
         self.users = 0
-        self._pools = [_Pool() for _ in range(POOLS)]
-        self._turns = cycle(self._pools)
+        self._lookups: defaultdict[str, _Pools] = defaultdict(_Pools)
 
-    def pool(self) -> _Pool:
-        """The first that is free; when none is, the next one in turn."""
-        return next((pool for pool in self._pools if not pool.turn.locked()), None) or next(self._turns)
+    def pool(self, lookup: str) -> _Pool:
+        return self._lookups[lookup].free()
 
     async def close(self) -> None:
-        for pool in self._pools:
+        for pool in chain.from_iterable(pools.all for pools in self._lookups.values()):
             https, pool.https = pool.https, {}
             for http in https.values():
                 await http.aclose()
@@ -143,16 +154,24 @@ class AsyncResolver:
         self._shared.users += 1
 
     async def resolve(self, lookup: str, action: Resolve) -> Routed | LookupFailed:
-        """One GET. Never raises but when cancelled: what goes wrong is an event."""
+        """One GET. Never raises but when cancelled: what goes wrong is an event.
+
+        The token, the wait for a turn and the answer have one time-out together.
+        """
+        limit = asyncio.timeout(self._timeout_s)
         try:
-            token = self._token() if callable(self._token) else self._token or ""
-            request = _request(lookup, self._uid, action, token if isinstance(token, str) else await token)
-            pool = self._shared.pool()
-            async with pool.turn:
-                answer = await pool.http(self._context).get(**request, timeout=self._timeout_s)
-            return read_answer(action.stamp, answer)
+            async with limit:
+                return read_answer(action.stamp, await self._ask(lookup, action))
         except Exception as error:  # noqa: BLE001 - the application's token callable may raise anything
-            return _failed(lookup, action, error)
+            late = TimeoutError(f"no answer within {self._timeout_s:g} s")
+            return _failed(lookup, action, late if limit.expired() else error)
+
+    async def _ask(self, lookup: str, action: Resolve) -> httpx.Response:
+        token = self._token() if callable(self._token) else self._token or ""
+        request = _request(lookup, self._uid, action, token if isinstance(token, str) else await token)
+        pool = self._shared.pool(lookup)
+        async with pool.turn:
+            return await pool.http(self._context).get(**request, timeout=None)
 
     async def close(self) -> None:
         """Let go; the last one out closes the shared client."""

@@ -16,7 +16,7 @@ from websockets.exceptions import ConnectionClosed, WebSocketException
 from websockets.sync.client import ClientConnection
 
 from ringway.core.close_codes import CloseCode
-from ringway.core.errors import ClientError, ConnectFailed
+from ringway.core.errors import ClientError
 
 from .base import ACK_EVERY_S, CLOSE_TIMEOUT_S, NONSENSE, BaseClient, Resync, log
 from .conversation import PING, Behind, Held, Message
@@ -75,7 +75,7 @@ class Client(BaseClient[Receipt]):
             if self._on_message is not None:
                 self._thread(self._dispatch)
         if wait and not self._settled.wait(timeout):
-            raise ConnectFailed(", ".join(self.lookups), str(self._cause or f"nothing in {timeout} s"))
+            raise self._too_late(timeout)
         if self.state is State.CLOSED:
             raise self._ended()
 

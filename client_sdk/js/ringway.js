@@ -1071,10 +1071,17 @@ export class Client {
   async connect({ wait = true, timeoutS = 30 } = {}) {
     if (this.state === "idle") this.#feed({ on: "start" });
     if (wait) {
-      const tooLate = () => new ConnectFailed(this.lookups.join(", "), this.#cause?.message ?? `nothing in ${timeoutS} s`);
-      await within(this.#until(() => ["open", "moving", "closed"].includes(this.state)), timeoutS, tooLate);
+      const settled = this.#until(() => ["open", "moving", "closed"].includes(this.state));
+      await within(settled, timeoutS, () => this.#tooLate(timeoutS));
     }
     if (this.state === "closed") throw this.#ended();
+  }
+
+  /** No connection came about in time: what went wrong last, with each URL once. */
+  #tooLate(timeoutS) {
+    const [lookups, cause] = [this.lookups.join(", "), this.#cause];
+    if (!(cause instanceof ConnectFailed)) return new ConnectFailed(lookups, cause?.message ?? `nothing in ${timeoutS} s`);
+    return new ConnectFailed(lookups, cause.url === lookups ? cause.why : `${cause.url}: ${cause.why}`);
   }
 
   /** A message to a user or several. Kept until the node's ok, and sent again on each new connection until then. */
@@ -1161,10 +1168,10 @@ export class Client {
   // The machine.
 
   #feed(event) {
-    const before = this.state;
+    const [before, asked] = [this.state, this.lookups[this.#machine.lookup]];
     const [machine, actions] = step(this.#machine, event, steadyNow(), Math.random);
     this.#machine = machine;
-    const cause = actions.length || this.state !== before ? this.#explain(event) : null;
+    const cause = actions.length || this.state !== before ? this.#explain(event, asked) : null;
     this.#cause = cause ?? this.#cause;
     for (const action of actions) this.#do(action);
     if (this.state !== before) this.#changed(cause);
@@ -1189,7 +1196,8 @@ export class Client {
     if (this.#machine.live) this.#write(['{"t":"moving"}']);
   }
 
-  #explain(event) {
+  /** The error an event stands for; `asked`: the lookup, if it is one's answer. */
+  #explain(event, asked) {
     if (this.#machine.hops > MAX_HOPS && this.state === "waiting") return new TooManyHops(this.#machine.hops);
     if (event.on === "lost") {
       const { code, reason } = event;
@@ -1198,7 +1206,7 @@ export class Client {
     }
     if (event.on === "lookup_failed") {
       if (event.status) return new RouteRefused(event.status, event.code, event.message);
-      return new ConnectFailed(this.lookups.join(", "), event.message);
+      return new ConnectFailed(asked, event.message);
     }
     return event.on === "close" ? new ClientClosed() : null;
   }
@@ -1219,11 +1227,14 @@ export class Client {
 
   async #resolve({ stamp, lookup, min_epoch: epoch, avoid }) {
     const cancel = new AbortController();
+    const { routeTimeoutS } = this.#options;
     this.#pending.set(stamp, () => cancel.abort());
-    const late = setTimeout(() => cancel.abort(), this.#options.routeTimeoutS * 1000);
+    const late = setTimeout(() => cancel.abort(new Error(`no answer within ${routeTimeoutS} s`)), routeTimeoutS * 1000);
+    const over = new Promise((_, reject) => (cancel.signal.onabort = () => reject(cancel.signal.reason)));
     let event;
     try {
-      event = await this.#ask(stamp, this.lookups[lookup], epoch, avoid, cancel.signal);
+      const answer = this.#ask(stamp, this.lookups[lookup], epoch, avoid, cancel.signal);
+      event = await Promise.race([answer, over]); // of all that is waited for, the token does not know the signal
     } catch (error) {
       event = { on: "lookup_failed", stamp, status: 0, retry_after: 0, code: "unreachable", message: String(error) };
     } finally {

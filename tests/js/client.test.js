@@ -169,6 +169,29 @@ test("a refusal of the lookup stops, and Retry-After is honoured", async () => {
   assert.ok(Date.now() - started >= 1000);
 });
 
+test("a token that never comes is a lookup that failed, and the text says so once", async () => {
+  let token = new Promise(() => {});
+  const client = new ringway.Client(cluster.urls, "alice", { WebSocket, token: () => token, routeTimeoutS: 0.2 });
+  clients.push(client);
+  const [url] = cluster.urls;
+  const message = `could not connect to ${url}: Error: no answer within 0.2 s`;
+  await assert.rejects(client.connect({ timeoutS: 0.4 }), { name: "ConnectFailed", message });
+  token = "secret";
+  await client.connect();
+  assert.deepEqual((await cluster.seen()).routes.map((route) => route.authorization), ["Bearer secret"]);
+});
+
+test("a lookup that cannot be reached is named once", async () => {
+  const two = [...cluster.urls, "http://127.0.0.1:1"];
+  await cluster.call("kill_lookup", 0);
+  for (const urls of [two.slice(0, 1), two]) {
+    const client = new ringway.Client(urls, "alice", { WebSocket });
+    clients.push(client);
+    const named = (error) => urls.every((url) => error.message.split(url).length <= 3) && error.message.split("could").length === 2;
+    await assert.rejects(client.connect({ timeoutS: 0.2 }), named);
+  }
+});
+
 test("the next lookup is asked when one is dead", async () => {
   const two = await Cluster.start({ lookups: 2 });
   await two.call("kill_lookup", 0);
