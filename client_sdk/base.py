@@ -306,7 +306,7 @@ class BaseClient(Generic[R]):
             self._flush_writes()
 
     def _explain(self, event: Event, asked: str) -> ClientError | None:
-        """The error an event stands for, for people who watch the states; `asked`: the lookup, if it is one's answer."""
+        """The error an event stands for, for people who watch the states. Args: asked: the lookup, if it answered."""
         if self._machine.hops > MAX_HOPS and self._machine.state is State.WAITING:
             return TooManyHops(self._machine.hops)
         if isinstance(event, Lost) and event.code == BROKEN:

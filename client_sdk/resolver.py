@@ -22,7 +22,7 @@ from .events import LookupFailed, Resolve, Routed
 log = logging.getLogger("ringway.client_sdk")
 Token = str | Callable[[], str]
 AsyncToken = str | Callable[[], str | Awaitable[str]]
-POOLS = 32  # for each lookup; httpx looks at every connection of its pool for each request, so many pools of one are cheaper
+POOLS = 32  # a lookup; httpx looks at every connection of its pool for each request: many pools of one are cheaper
 
 
 @cache

@@ -3,11 +3,12 @@
 export async function connect(lookup, uid, onFrame, onStop = console.error, failures = 0) {
   const again = (ms, count) => setTimeout(connect, ms, lookup, uid, onFrame, onStop, count);
   const jitter = () => 500 + Math.random() * Math.min(20000, 500 * 2 ** failures);
-  const url = `${lookup}/route?uid=${encodeURIComponent(uid)}`;
-  const answer = await fetch(url).catch(() => ({ status: 503 }));
+  const answer = await fetch(`${lookup}/route?uid=${encodeURIComponent(uid)}`).catch(() => ({ status: 503 }));
   if ([400, 401, 403].includes(answer.status)) return onStop(await answer.text());
-  if (answer.status !== 200) return again(1000 * (answer.headers?.get("Retry-After") ?? 0) + jitter(), failures + 1);
-  const socket = new WebSocket((await answer.json()).url);
+  const { url } = (answer.status === 200 && (await answer.json().catch(() => null))) || {}; // a proxy's page has none
+  const waitS = Math.min(300, Math.max(0, Number(answer.headers?.get("Retry-After")) || 0)); // it may be a date
+  if (!/^wss?:/.test(url)) return again(1000 * waitS + jitter(), failures + 1);
+  const socket = new WebSocket(url);
   socket.onmessage = ({ data }) => onFrame(JSON.parse(data), socket, (failures = 0));
   socket.onclose = ({ code, reason }) => {
     if (code === 1000 || (code >= 4000 && code < 4100)) return onStop(`${code} ${reason}`);

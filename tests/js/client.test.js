@@ -1,5 +1,6 @@
 // The client against the scripted peer, over real sockets.
 import assert from "node:assert/strict";
+import { createServer } from "node:http";
 import { afterEach, beforeEach, test } from "node:test";
 import WebSocket from "ws";
 import * as ringway from "../../client_sdk/js/ringway.js";
@@ -364,6 +365,36 @@ test("after close nothing happens any more", async () => {
 
 test("without a WebSocket it says what to pass", { skip: "WebSocket" in globalThis }, () => {
   assert.throws(() => new ringway.Client(cluster.urls, "alice"), /pass the one of the package `ws`/);
+});
+
+test("the snippet waits after answers of proxies, and then asks again", { timeout: 20000 }, async () => {
+  const had = globalThis.WebSocket;
+  globalThis.WebSocket = WebSocket;
+  const asked = [];
+  const answers = [
+    [503, { "Retry-After": new Date().toUTCString() }, "later"], [503, { "Retry-After": "-9" }, ""],
+    [200, {}, "<html>log in</html>"], [200, {}, "null"],
+  ];
+  const proxy = createServer(async ({ url }, response) => {
+    asked.push(Date.now());
+    const route = async () => [200, {}, await (await fetch(cluster.urls[0] + url)).text()];
+    const [status, headers, body] = answers.shift() ?? (await route());
+    response.writeHead(status, headers).end(body);
+  });
+  await new Promise((listening) => proxy.listen(0, "127.0.0.1", listening));
+  try {
+    const stopped = new Promise((stop) => {
+      const close = () => cluster.call("close_all", "n1", 4001);
+      snippet(`http://127.0.0.1:${proxy.address().port}`, "alice", (frame) => frame.t === "welcome" && close(), stop);
+    });
+    assert.match(await stopped, /^4001/);
+    assert.equal(asked.length, 5);
+    for (const [number, at] of asked.slice(1).entries()) assert.ok(at - asked[number] >= 490, `request ${number + 1}`);
+  } finally {
+    globalThis.WebSocket = had;
+    proxy.close();
+    proxy.closeAllConnections();
+  }
 });
 
 test("the snippet connects, comes back after a move and a drop, and stops on 40xx", async () => {
