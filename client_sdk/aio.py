@@ -211,8 +211,9 @@ class AsyncClient(BaseClient[AsyncReceipt]):
         try:
             ws = await self._open(connection, url, within_s)
             async for text in ws:
-                connection.liveness.heard(asyncio.get_running_loop().time())
+                connection.liveness.pause()
                 await self._take(connection, text)
+                connection.liveness.resume(asyncio.get_running_loop().time())
             code, reason = ws.close_code or BROKEN, ws.close_reason or ""
         except ConnectionClosed as error:
             code, reason = (error.rcvd.code, error.rcvd.reason) if error.rcvd else (BROKEN, str(error))

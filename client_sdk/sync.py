@@ -56,6 +56,7 @@ class Client(BaseClient[Receipt]):
         self._settled, self._stopped = threading.Event(), threading.Event()
         self._messages: deque[Message] = deque()
         self._mail = threading.Condition()
+        self._behind = False  # the application, since the inbox was full
         self._intake = threading.Lock()  # a message is judged new and queued in one go, whichever connection it came by
         self._handed: Message | None = None
 
@@ -253,8 +254,9 @@ class Client(BaseClient[Receipt]):
                     connection.abort()  # a close would wait for the answer of a peer that gives none
                     raise
                 for text in ws:
-                    connection.liveness.heard(time.monotonic())
+                    connection.liveness.pause()
                     self._take(connection, text)
+                    connection.liveness.resume(time.monotonic())
                 code, reason = ws.close_code or BROKEN, ws.close_reason or ""
         except ConnectionClosed as error:
             code, reason = (error.rcvd.code, error.rcvd.reason) if error.rcvd else (BROKEN, str(error))
@@ -293,8 +295,10 @@ class Client(BaseClient[Receipt]):
 
     def _queue(self, message: Message) -> None:
         with self._mail:
-            if len(self._messages) >= self._inbox_limit:
+            full = len(self._messages) >= self._inbox_limit
+            if full and not self._behind:
                 log.warning("%s: %d messages wait for the application; reading pauses", self.uid, len(self._messages))
+            self._behind = full or (self._behind and bool(self._messages))  # until it has caught up
             self._mail.wait_for(lambda: len(self._messages) < self._inbox_limit or self.state is State.CLOSED)
             self._messages.append(message)
             self._mail.notify_all()

@@ -603,10 +603,23 @@ export class Liveness {
   #pingS;
   #heard;
   #asked = null;
+  #reading = true;
 
   constructor(pingS, now) {
     this.#pingS = pingS > 0 ? pingS : DEFAULT_PING_S;
     this.#heard = now;
+  }
+
+  /** The application is behind, and we read no more: an answer may wait, so silence says nothing. */
+  pause() {
+    this.#reading = false;
+  }
+
+  /** We read on. */
+  resume(now) {
+    if (this.#reading) return;
+    this.#reading = true;
+    this.heard(now);
   }
 
   heard(now) {
@@ -615,16 +628,17 @@ export class Liveness {
   }
 
   pingDue(now) {
-    if (this.#asked !== null || now - this.#heard < this.#pingS) return false;
+    if (!this.#reading || this.#asked !== null || now - this.#heard < this.#pingS) return false;
     this.#asked = now;
     return true;
   }
 
   dead(now) {
-    return this.#asked !== null && now - this.#asked >= PONG_S;
+    return this.#reading && this.#asked !== null && now - this.#asked >= PONG_S;
   }
 
   nextS(now) {
+    if (!this.#reading) return this.#pingS;
     return Math.max(0, (this.#asked === null ? this.#heard + this.#pingS : this.#asked + PONG_S) - now);
   }
 }
@@ -1403,7 +1417,10 @@ export class Client {
     if (this.#options.onMessage) this.#pump();
     else this.#wake();
     // Node's ws can pause; a browser cannot, and queues what the application does not take.
-    if (this.#messages.length >= this.#options.inboxLimit) this.#live?.ws.pause?.();
+    if (this.#messages.length >= this.#options.inboxLimit && this.#live?.ws.pause) {
+      this.#live.liveness.pause();
+      this.#live.ws.pause();
+    }
   }
 
   /** Calls onMessage, one message at a time; a promise it returns is waited for. */
@@ -1426,7 +1443,9 @@ export class Client {
   }
 
   #resumeReading() {
-    if (this.#messages.length < this.#options.inboxLimit) this.#live?.ws.resume?.();
+    if (this.#messages.length >= this.#options.inboxLimit || !this.#live?.ws.resume) return;
+    this.#live.liveness.resume(steadyNow());
+    this.#live.ws.resume();
   }
 
   // Small things.

@@ -392,6 +392,24 @@ def test_a_node_that_falls_silent_is_pinged_and_then_left(
     run(work)
 
 
+def test_an_application_that_is_slower_than_ping_and_pong_keeps_its_connection(
+    cluster: FakeCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(liveness_module, "PONG_S", 0.2)
+
+    async def work() -> None:
+        cluster.set("n1", "ping_s", 0.1)
+        async with connected(cluster, inbox_limit=2) as alice:
+            for number in range(10):
+                await verb(cluster.push, "u:alice", number)
+            await asyncio.sleep(1)  # longer than ping and pong: the test's subject
+            assert [(await alice.receive(5)).body for _ in range(10)] == list(range(10))
+            await alice.send("bob", "still here")
+            assert len(cluster.handshakes) == 1
+
+    run(work)
+
+
 def test_nothing_is_lost_while_the_log_is_away(cluster: FakeCluster) -> None:
     async def work() -> None:
         got: list[Message] = []

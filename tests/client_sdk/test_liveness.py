@@ -40,5 +40,19 @@ def test_a_timer_that_fires_an_hour_late_asks_before_it_judges() -> None:
     assert liveness.dead(3610)
 
 
+def test_silence_while_nothing_is_read_says_nothing() -> None:
+    liveness = Liveness(25, 0)
+    assert liveness.ping_due(25)
+    liveness.pause()
+    assert not liveness.dead(3600)
+    assert not liveness.ping_due(3600)
+    assert liveness.next_s(3600) == 25
+    liveness.resume(3600)
+    assert not liveness.dead(3600)
+    assert not liveness.ping_due(3624)
+    assert liveness.ping_due(3625)
+    assert liveness.dead(3635)
+
+
 def test_a_node_that_names_no_interval_gets_the_default() -> None:
     assert Liveness(0, 0).next_s(0) == DEFAULT_PING_S

@@ -273,6 +273,27 @@ def test_reading_pauses_when_the_application_does_not_keep_up_and_nothing_is_los
         assert [alice.receive(5).body for _ in range(50)] == list(range(50))
 
 
+def test_an_application_that_is_slower_than_ping_and_pong_keeps_its_connection_and_one_line_says_so(
+    cluster: FakeCluster, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(liveness_module, "PONG_S", 0.2)
+    cluster.set("n1", "ping_s", 0.1)
+    got: list[Message] = []
+
+    def on_message(message: Message) -> None:
+        got.append(message)
+        if message.body == 0:
+            time.sleep(1)  # longer than ping and pong: the test's subject
+
+    with Client(cluster.urls, "alice", inbox_limit=2, on_message=on_message) as alice:
+        for number in range(10):
+            cluster.push("u:alice", number)
+        wait_until(lambda: len(got) == 10)
+        alice.send("bob", "still here").result(5)
+        assert len(cluster.handshakes) == 1
+    assert len([each for each in caplog.messages if "reading pauses" in each]) == 1
+
+
 def test_gaps_and_unread_messages(cluster: FakeCluster) -> None:
     gaps: list[Gap] = []
     for number in range(9):

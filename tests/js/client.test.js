@@ -284,6 +284,17 @@ for (const [status, body] of [[200, { hello: "I am a proxy" }], [200, { url: "ws
   });
 }
 
+test("an application that is slower than ping and pong keeps its connection", { timeout: 40000 }, async () => {
+  await cluster.call("set", "n1", "ping_s", 0.2);
+  const got = [];
+  const slow = () => new Promise((wake) => setTimeout(wake, 11500)); // longer than ping and pong: the test's subject
+  const onMessage = (m) => got.push(m.body) && (m.body === 0 ? slow() : null);
+  await connected("alice", { inboxLimit: 2, onMessage });
+  for (let number = 0; number < 5; number++) await cluster.call("push", "u:alice", number);
+  await until(() => got.length === 5, 20);
+  assert.equal((await cluster.seen()).handshakes.length, 1);
+});
+
 test("gaps are reported before what follows, and an async callback has one message at a time", async () => {
   for (let number = 0; number < 9; number++) await cluster.call("push", "u:alice", number);
   await cluster.call("lose_log", "u:alice", "log1", 6);

@@ -154,6 +154,19 @@ test("liveness: pings once, then takes silence for death, and asks before it jud
   assert.equal(liveness.nextS(3610), 25);
 });
 
+test("liveness: silence while nothing is read says nothing", () => {
+  const liveness = new Liveness(25, 0);
+  assert.equal(liveness.pingDue(25), true);
+  liveness.pause();
+  assert.equal(liveness.dead(3600), false);
+  assert.equal(liveness.pingDue(3600), false);
+  assert.equal(liveness.nextS(3600), 25);
+  liveness.resume(3600);
+  assert.equal(liveness.dead(3600), false);
+  assert.equal(liveness.pingDue(3625), true);
+  assert.equal(liveness.dead(3635), true);
+});
+
 test("conversation: says again what had no ok, joins first, and holds back while the log is away", () => {
   const talk = new Conversation("alice");
   const receipt = (id) => ({ id, settle: () => {}, fail: () => {} });
