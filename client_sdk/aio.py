@@ -88,7 +88,10 @@ class AsyncClient(BaseClient[AsyncReceipt]):
             if self.state is State.CLOSED:
                 raise self._ended()
             self._arrived.clear()
-            await asyncio.wait_for(self._arrived.wait(), timeout)
+            try:
+                await asyncio.wait_for(self._arrived.wait(), timeout)
+            except TimeoutError:
+                raise TimeoutError(f"no message within {timeout} s") from None
         self._handed = self._messages.popleft()
         self._room.set()
         return self._handed
@@ -106,9 +109,12 @@ class AsyncClient(BaseClient[AsyncReceipt]):
 
     async def flush(self, timeout: float | None = 5.0) -> None:
         """Until everything sent so far has its answer. Raises TimeoutError."""
-        async with asyncio.timeout(timeout):
-            for entry in self._talk.outbox.entries():
-                await entry.receipt.wait(None)
+        try:
+            async with asyncio.timeout(timeout):
+                for entry in self._talk.outbox.entries():
+                    await entry.receipt.wait(None)
+        except TimeoutError:
+            raise self._unflushed(timeout) from None
 
     async def close(self) -> None:
         """Stop for good. What has no ok fails with ClientClosed; `flush` first to wait for it."""

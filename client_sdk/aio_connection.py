@@ -15,7 +15,7 @@ from websockets.typing import Subprotocol
 
 from ringway.core.frames import DEDUP_S, SUBPROTOCOL
 
-from .base import CLOSE_TIMEOUT_S
+from .base import CLOSE_TIMEOUT_S, check
 from .liveness import DEFAULT_PING_S, Liveness
 from .pace import Pace
 from .resolver import proxy, tls
@@ -54,6 +54,7 @@ class Connection:
             frame: dict[str, Any] = {}
             while frame.get("t") != "welcome":
                 frame = orjson.loads(await ws.recv())
+        check(frame, node=str, gen=int, epoch=int)
         self.inbox = frame.get("inbox") or {}
         now = asyncio.get_running_loop().time()
         self.liveness = Liveness(float(frame.get("ping_s") or DEFAULT_PING_S), now)

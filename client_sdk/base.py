@@ -7,7 +7,7 @@ import random
 import ssl as ssl_module
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Generic, TypeVar
 
@@ -20,6 +20,7 @@ from ringway.core.errors import (
     ClosedByServer,
     ConnectFailed,
     FrameRefused,
+    InvalidInput,
     RingwayError,
     RouteRefused,
     TooManyHops,
@@ -32,6 +33,7 @@ from .events import BROKEN, Action, Adopt, Close, Connect, Drop, Event, LookupFa
 from .machine import MAX_HOPS, Machine, State, step
 from .positions import Gap, PositionStore
 from .receipts import _Answer
+from .resolver import validate_lookups
 
 log = logging.getLogger("ringway.client_sdk")
 ACK_EVERY_S = 0.5  # finished messages are acknowledged together, one place a channel
@@ -41,6 +43,13 @@ INBOX_LIMIT = 10_000
 NONSENSE = (ValueError, KeyError, TypeError, AttributeError)  # what reading a frame raises that is none
 
 R = TypeVar("R", bound=_Answer)
+
+
+def check(frame: Mapping[str, Any], **fields: type) -> None:
+    """Raises TypeError, KeyError: a field is missing or is something else."""
+    for name, kind in fields.items():
+        if type(frame[name]) is not kind:
+            raise TypeError(f"{name} of {frame['t']} is no {kind.__name__}")
 
 
 class Resync(Exception):
@@ -88,17 +97,19 @@ class BaseClient(Generic[R]):
             open_timeout_s: seconds from opening a WebSocket to the node's welcome.
             route_timeout_s: seconds for one lookup to answer.
             ssl: for wss:// and https://; default: the system's certificates.
+
+        Raises InvalidInput: the uid, a group or a lookup's URL is none.
         """
         self.uid = validate_uid(uid)
-        self.lookups = (lookup,) if isinstance(lookup, str) else tuple(lookup)
-        if not self.lookups:
-            raise ValueError("lookup: must name at least one lookup service; give its URL, like http://127.0.0.1:8080")
+        self.lookups = validate_lookups(lookup)
         self._on_message, self._on_state, self._on_gap, self._on_error = on_message, on_state, on_gap, on_error
         self._auto_ack, self._store, self._inbox_limit = auto_ack, positions, inbox_limit
         self._open_timeout_s, self._route_timeout_s, self._ssl = open_timeout_s, route_timeout_s, ssl
         self._machine = Machine(lookups=len(self.lookups))
         saved = positions.load() if positions is not None else None
         self._talk: Conversation[R] = Conversation(uid, outbox_limit=outbox_limit, saved=saved)
+        if isinstance(groups, str):  # each of its letters would be a group
+            raise InvalidInput("groups", groups, "must be several names", f"give [{groups!r}]")
         self._talk.groups = {validate_group(group): [] for group in groups}
         self._guard: AbstractContextManager[Any] = nullcontext()  # threads put a lock here
         self._error: ClientError | None = None
@@ -240,14 +251,18 @@ class BaseClient(Generic[R]):
         self._retries += 1
         return full_jitter(self._retries, random.random, base_s=0.2, cap_s=5.0)
 
+    def _unflushed(self, timeout: float | None) -> TimeoutError:
+        return TimeoutError(f"{len(self._talk.outbox)} messages have no ok after {timeout} s")
+
     # What the node says.
 
     def _hear(self, stamp: int, text: str | bytes) -> Sequence[Happening]:
         try:
             frame = orjson.loads(text)
             if frame["t"] == "move":
-                url, gen, epoch, ms = frame["url"], frame["gen"], frame["epoch"], int(frame.get("deadline_ms") or 0)
-                self._post(Move(stamp, url, gen, epoch, ms, frame.get("node") or ""))
+                check(frame, url=str, gen=int, epoch=int)
+                ms, node = int(frame.get("deadline_ms") or 0), frame.get("node") or ""
+                self._post(Move(stamp, frame["url"], frame["gen"], frame["epoch"], ms, node))
                 return ()
             with self._guard:
                 happened = self._talk.hear(frame)

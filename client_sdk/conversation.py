@@ -44,7 +44,10 @@ R = TypeVar("R", bound=Receipt)
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """A message. `ch` is `u:<uid>` or `g:<group>`, `ts` unix milliseconds; a volatile one has no gen and no seq."""
+    """A message. `ch` is `u:<uid>`, `g:<group>`, or `*` for a broadcast; `ts` unix milliseconds.
+
+    A volatile one, as each broadcast is, has no gen and no seq.
+    """
 
     ch: str
     id: str
@@ -56,7 +59,7 @@ class Message:
 
     @property
     def group(self) -> str | None:
-        """The group's name, or None for a message to the user."""
+        """The group's name, or None for a message to the user or to all."""
         return self.ch[2:] if self.ch.startswith("g:") else None
 
 

@@ -47,6 +47,9 @@ class _Answer:
     def _wake(self) -> None:
         raise NotImplementedError
 
+    def _late(self, timeout: float | None) -> TimeoutError:
+        return TimeoutError(f"no ok for {self.id} within {timeout} s; it is kept and will be sent again")
+
     def _value(self) -> Any:
         if self._error is not None:
             raise self._error
@@ -68,7 +71,7 @@ class Receipt(_Answer):
     def wait(self, timeout: float | None = ANSWER_TIMEOUT_S) -> None:
         """Until the answer is there, good or bad. Raises TimeoutError."""
         if not self._event.wait(timeout):
-            raise TimeoutError(f"no ok for {self.id} within {timeout} s; it is kept and will be sent again")
+            raise self._late(timeout)
 
     def result(self, timeout: float | None = ANSWER_TIMEOUT_S) -> Any:
         """The answer: the message's seq (None where it has none), or a Joined.
@@ -105,7 +108,10 @@ class AsyncReceipt(_Answer):
         """Until the answer is there, good or bad. Raises TimeoutError."""
         if not self.done:
             self._waiter = self._waiter or asyncio.get_running_loop().create_future()
-            await asyncio.wait_for(asyncio.shield(self._waiter), timeout)
+            try:
+                await asyncio.wait_for(asyncio.shield(self._waiter), timeout)
+            except TimeoutError:
+                raise self._late(timeout) from None
 
     async def result(self, timeout: float | None = ANSWER_TIMEOUT_S) -> Any:
         """The answer, as of Receipt.result."""

@@ -7,7 +7,7 @@ import logging
 import ssl
 import urllib.request
 from collections import defaultdict
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from functools import cache, lru_cache
 from itertools import chain, cycle
 from typing import Any, Literal
@@ -17,12 +17,31 @@ from weakref import WeakKeyDictionary
 import httpx
 import orjson
 
+from ringway.core.errors import InvalidInput
+
 from .events import LookupFailed, Resolve, Routed
 
 log = logging.getLogger("ringway.client_sdk")
 Token = str | Callable[[], str]
 AsyncToken = str | Callable[[], str | Awaitable[str]]
 POOLS = 32  # a lookup; httpx looks at every connection of its pool for each request: many pools of one are cheaper
+
+
+def validate_lookups(lookup: str | Iterable[str]) -> tuple[str, ...]:
+    """The URLs of the lookups. Raises InvalidInput: there is none, or one is no URL, and would be asked for ever."""
+    urls = tuple(lookup) if isinstance(lookup, Iterable) and not isinstance(lookup, str) else (lookup,)
+    if not urls or not all(isinstance(url, str) and _is_http(url) for url in urls):
+        rule = "must be the URL of a lookup service, or of several"
+        raise InvalidInput("lookup", lookup, rule, "give one like http://127.0.0.1:8080")
+    return urls
+
+
+def _is_http(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0  # port: ValueError
+    except ValueError:
+        return False
 
 
 @cache

@@ -117,8 +117,11 @@ class Client(BaseClient[Receipt]):
         with self._guard:
             entries = self._talk.outbox.entries()
         until = None if timeout is None else time.monotonic() + timeout
-        for entry in entries:
-            entry.receipt.wait(None if until is None else max(0.0, until - time.monotonic()))
+        try:
+            for entry in entries:
+                entry.receipt.wait(None if until is None else max(0.0, until - time.monotonic()))
+        except TimeoutError:
+            raise self._unflushed(timeout) from None
 
     def close(self) -> None:
         """Stop for good. What has no ok fails with ClientClosed; `flush` first to wait for it."""

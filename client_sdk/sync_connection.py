@@ -18,7 +18,7 @@ from websockets.typing import Subprotocol
 
 from ringway.core.frames import DEDUP_S, SUBPROTOCOL
 
-from .base import CLOSE_TIMEOUT_S, log
+from .base import CLOSE_TIMEOUT_S, check, log
 from .liveness import DEFAULT_PING_S, Liveness
 from .pace import Pace
 from .resolver import proxy, tls
@@ -57,6 +57,7 @@ class Connection:
         frame: dict[str, Any] = {}
         while frame.get("t") != "welcome":
             frame = orjson.loads(ws.recv(timeout=max(0.0, until - time.monotonic())))
+        check(frame, node=str, gen=int, epoch=int)
         self.inbox = frame.get("inbox") or {}
         self.liveness = Liveness(float(frame.get("ping_s") or DEFAULT_PING_S), time.monotonic())
         self.pace = Pace(frame.get("rate"))

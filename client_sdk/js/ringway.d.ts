@@ -11,7 +11,7 @@ export interface Position {
 }
 
 export interface Message {
-  /** `u:<uid>` or `g:<group>`. */
+  /** `u:<uid>` or `g:<group>`; `*` for a broadcast. */
   ch: string;
   /** The sender's own id of the message. */
   id: string;
@@ -23,7 +23,7 @@ export interface Message {
   /** null for a volatile message, which is in no log. */
   gen: string | null;
   seq: number | null;
-  /** The group's name, or null for a message to the user. */
+  /** The group's name, or null for a message to the user or to all. */
   group: string | null;
 }
 
@@ -99,7 +99,7 @@ export declare class Receipt<T> implements PromiseLike<T> {
 }
 
 export declare class Client {
-  /** @param lookup URL of a lookup service, or several. @param uid who this is. */
+  /** @param lookup URL of a lookup service, or several. @param uid who this is. Throws InvalidInput. */
   constructor(lookup: string | string[], uid: string, options?: Options);
   readonly uid: string;
   readonly lookups: string[];

@@ -663,6 +663,22 @@ function validateUid(value, field = "uid") {
   return value;
 }
 
+/** The URLs of the lookups, or an error: one that is none would be asked for ever. */
+function validateLookups(lookup) {
+  const urls = [].concat(lookup);
+  if (urls.length && urls.every(isHttp)) return urls;
+  const rule = "must be the URL of a lookup service, or of several";
+  throw new InvalidInput("lookup", lookup, rule, "give one like http://127.0.0.1:8080");
+}
+
+function isHttp(text) {
+  try {
+    return typeof text === "string" && /^https?:[/][/][^/]/i.test(text) && Boolean(new URL(text));
+  } catch {
+    return false;
+  }
+}
+
 function validateRecipients(to) {
   if (to.length < 1 || to.length > MAX_RECIPIENTS) {
     throw new InvalidInput("to", to.length, `must be 1 to ${MAX_RECIPIENTS} uids`, "split the list");
@@ -1003,8 +1019,15 @@ export class Receipt {
   }
 }
 
-const isRoute = (body) => ["url", "node"].every((name) => typeof body?.[name] === "string")
-  && ["gen", "epoch"].every((name) => Number.isInteger(body[name]));
+const isText = (value) => typeof value === "string";
+const isInt = Number.isInteger;
+const isRoute = (body) => isText(body?.url) && isText(body.node) && isInt(body.gen) && isInt(body.epoch);
+
+/** Throws where a field is missing, or not what it should be. */
+function check(frame, fields) {
+  const wrong = Object.keys(fields).find((name) => !fields[name](frame[name]));
+  if (wrong) throw new TypeError(`${wrong} of ${frame.t} is ${shown(frame[wrong])}`);
+}
 
 async function within(promise, timeoutS, makeError) {
   if (timeoutS === null || timeoutS === Infinity) return promise;
@@ -1050,8 +1073,7 @@ export class Client {
 
   constructor(lookup, uid, options = {}) {
     this.uid = validateUid(uid);
-    this.lookups = [].concat(lookup);
-    if (!this.lookups.length) throw new InvalidInput("lookup", lookup, "must name a lookup service", "give its URL");
+    this.lookups = validateLookups(lookup);
     this.#options = { autoAck: true, inboxLimit: 10000, openTimeoutS: 5, routeTimeoutS: 5, groups: [], ...options };
     this.#WebSocket = options.WebSocket ?? globalThis.WebSocket;
     if (!this.#WebSocket) {
@@ -1060,6 +1082,9 @@ export class Client {
     this.#machine = newMachine(this.lookups.length);
     const { outboxLimit, positions, groups } = this.#options;
     this.#talk = new Conversation(uid, { outboxLimit, saved: positions?.load() });
+    if (typeof groups === "string") { // each of its letters would be a group
+      throw new InvalidInput("groups", groups, "must be several names", `give ["${groups}"]`);
+    }
     for (const group of groups) this.#talk.groups.set(validateUid(group, "group"), []);
   }
 
@@ -1094,8 +1119,10 @@ export class Client {
   /** No connection came about in time: what went wrong last, with each URL once. */
   #tooLate(timeoutS) {
     const [lookups, cause] = [this.lookups.join(", "), this.#cause];
-    if (!(cause instanceof ConnectFailed)) return new ConnectFailed(lookups, cause?.message ?? `nothing in ${timeoutS} s`);
-    return new ConnectFailed(lookups, cause.url === lookups ? cause.why : `${cause.url}: ${cause.why}`);
+    if (cause instanceof ConnectFailed) {
+      return new ConnectFailed(lookups, cause.url === lookups ? cause.why : `${cause.url}: ${cause.why}`);
+    }
+    return new ConnectFailed(lookups, cause?.message ?? `nothing in ${timeoutS} s`);
   }
 
   /** A message to a user or several. Kept until the node's ok, and sent again on each new connection until then. */
@@ -1336,6 +1363,7 @@ export class Client {
         return;
       }
       if (frame.t === "move") {
+        check(frame, { url: isText, gen: isInt, epoch: isInt });
         const { node = "", url, gen, epoch, deadline_ms: ms = 0 } = frame;
         this.#feed({ on: "move", stamp: connection.stamp, node, url, gen, epoch, deadline_ms: ms });
         return;
@@ -1368,8 +1396,8 @@ export class Client {
   }
 
   #welcome(connection, frame) {
+    check(frame, { node: isText, gen: isInt, epoch: isInt });
     const { node, gen, epoch, resume = "" } = frame;
-    if (![node, gen, epoch].every((field) => field !== undefined)) throw new TypeError("a field of welcome is missing");
     clearTimeout(connection.late);
     connection.welcomed = true;
     connection.inbox = frame.inbox ?? {};

@@ -363,7 +363,10 @@ def test_a_node_that_opens_and_says_nothing_is_left_for_another(cluster: FakeClu
     run(work)
 
 
-@pytest.mark.parametrize("text", ["hello", "[]", "null", '{"t": "welcome"}'])
+@pytest.mark.parametrize("text", [
+    "hello", "[]", "null", '{"t": "welcome"}', '{"t": "welcome", "node": 7, "gen": 7, "epoch": 1}',
+    '{"t": "welcome", "node": "n1", "gen": "7", "epoch": 1}',
+])
 def test_a_node_that_does_not_speak_the_protocol_is_left_for_another(cluster: FakeCluster, text: str) -> None:
     async def work() -> None:
         cluster.greet("n1", "say", text)
@@ -406,6 +409,22 @@ def test_an_application_that_is_slower_than_ping_and_pong_keeps_its_connection(
             assert [(await alice.receive(5)).body for _ in range(10)] == list(range(10))
             await alice.send("bob", "still here")
             assert len(cluster.handshakes) == 1
+
+    run(work)
+
+
+def test_each_time_out_says_what_did_not_come(cluster: FakeCluster) -> None:
+    async def work() -> None:
+        await verb(cluster.set, "n1", "mute_ok", True)
+        async with connected(cluster) as alice:
+            receipt = alice.send("bob", 1)
+            for waiting, text in (
+                (alice.receive(0.05), "no message within 0.05 s"),
+                (alice.flush(0.05), "1 messages have no ok after 0.05 s"),
+                (receipt.result(0.05), f"no ok for {receipt.id} within 0.05 s"),
+            ):
+                with pytest.raises(TimeoutError, match=text):
+                    await waiting
 
     run(work)
 

@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from ringway.client_sdk import (
+    AsyncClient,
     Client,
     ClientClosed,
     ClientError,
@@ -23,6 +24,7 @@ from ringway.client_sdk import (
     ConnectFailed,
     FrameRefused,
     Gap,
+    InvalidInput,
     Message,
     RouteRefused,
     SendBufferFull,
@@ -204,7 +206,10 @@ def test_a_token_callable_that_fails_is_tried_again(cluster: FakeCluster) -> Non
         assert [route["authorization"] for route in cluster.routes] == ["Bearer good"]
 
 
-@pytest.mark.parametrize("text", ["hello", "[]", "null", '{"t": "welcome"}'])
+@pytest.mark.parametrize("text", [
+    "hello", "[]", "null", '{"t": "welcome"}', '{"t": "welcome", "node": 7, "gen": 7, "epoch": 1}',
+    '{"t": "welcome", "node": "n1", "gen": "7", "epoch": 1}',
+])
 def test_a_node_that_does_not_speak_the_protocol_is_left_for_another(cluster: FakeCluster, text: str) -> None:
     cluster.greet("n1", "say", text)
     with Client(cluster.urls, "alice"):
@@ -292,6 +297,25 @@ def test_an_application_that_is_slower_than_ping_and_pong_keeps_its_connection_a
         alice.send("bob", "still here").result(5)
         assert len(cluster.handshakes) == 1
     assert len([each for each in caplog.messages if "reading pauses" in each]) == 1
+
+
+@pytest.mark.parametrize("frame", [{}, {"url": 7, "gen": 7, "epoch": 2}, {"url": "ws://x", "gen": "7", "epoch": 2}])
+def test_a_move_that_is_none_changes_nothing(cluster: FakeCluster, frame: dict[str, Any]) -> None:
+    errors: list[ClientError] = []
+    with Client(cluster.urls, "alice", on_error=errors.append) as alice:
+        cluster.say("n1", {"t": "move", **frame})
+        wait_until(lambda: errors)
+        assert (alice.send("bob", 1).result(5), alice.state) == (1, State.OPEN)
+        assert "bad_frame" in str(errors[0])
+
+
+@pytest.mark.parametrize("kind", [Client, AsyncClient])
+def test_what_could_never_work_is_refused_by_the_constructor(kind: type[Client] | type[AsyncClient]) -> None:
+    for lookup in ("nope", None, 7, [], ["http://a", "/b"], "http://", "http://a:99999", "ws://a"):
+        with pytest.raises(InvalidInput, match=r"^lookup="):
+            kind(lookup, "alice")  # type: ignore[arg-type]
+    with pytest.raises(InvalidInput, match=r"^groups='room'"):
+        kind("http://a", "alice", groups="room")
 
 
 def test_gaps_and_unread_messages(cluster: FakeCluster) -> None:

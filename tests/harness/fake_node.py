@@ -396,6 +396,14 @@ class FakeCluster:
 
         self._run(tell())
 
+    def say(self, node: str, frame: dict[str, Any]) -> None:
+        """Send every session of a node this frame."""
+        async def tell() -> None:
+            for session in list(self.nodes[node].sessions):
+                await session.send(**frame)
+
+        self._run(tell())
+
     def drop_all(self, node: str) -> None:
         """Break every connection of a node."""
         async def cut() -> None:

@@ -265,7 +265,8 @@ test("a silent node is left for another", async () => {
   assert.equal((await cluster.seen()).routes.at(-1).avoid, "n1");
 });
 
-for (const text of ["hello", "[]", "null", '{"t": "welcome"}']) {
+for (const text of ["hello", "[]", "null", '{"t": "welcome"}', '{"t": "welcome", "node": 7, "gen": 7, "epoch": 1}',
+  '{"t": "welcome", "node": "n1", "gen": "7", "epoch": 1}']) {
   test(`a node that says ${text} is left for another`, async () => {
     await cluster.call("greet", "n1", "say", text);
     const errors = [];
@@ -293,6 +294,27 @@ test("an application that is slower than ping and pong keeps its connection", { 
   for (let number = 0; number < 5; number++) await cluster.call("push", "u:alice", number);
   await until(() => got.length === 5, 20);
   assert.equal((await cluster.seen()).handshakes.length, 1);
+});
+
+for (const frame of [{}, { url: 7, gen: 7, epoch: 2 }, { url: "ws://127.0.0.1:1", gen: "7", epoch: 2 }]) {
+  test(`a move that says ${JSON.stringify(frame)} is no frame, and changes nothing`, async () => {
+    const [states, errors] = [[], []];
+    const options = { onState: (state) => states.push(state), onError: (error) => errors.push(error.code) };
+    const alice = await connected("alice", options);
+    await cluster.call("say", "n1", { t: "move", ...frame });
+    await until(() => errors.length === 1);
+    assert.equal(await alice.send("bob", 1), 1);
+    assert.deepEqual([errors, states.at(-1)], [["bad_frame"], "open"]);
+  });
+}
+
+test("what could never work is refused by the constructor", () => {
+  const make = (lookup, options) => () => new ringway.Client(lookup, "alice", { WebSocket, ...options });
+  for (const lookup of ["nope", undefined, null, 7, [], ["http://a", "/b"], "http://", "http://a:99999", "ws://a"]) {
+    assert.throws(make(lookup), { name: "InvalidInput", field: "lookup" }, String(lookup));
+  }
+  for (const lookup of ["http://a", ["https://b:1/x", "HTTP://[::1]:2"]]) make(lookup)();
+  assert.throws(make("http://a", { groups: "room" }), { name: "InvalidInput", field: "groups" });
 });
 
 test("gaps are reported before what follows, and an async callback has one message at a time", async () => {
