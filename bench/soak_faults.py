@@ -135,9 +135,10 @@ def node_killed(rig: Rig, chance: random.Random) -> Healing:
 def node_frozen(rig: Rig, chance: random.Random) -> Healing:
     """Its sessions are healthy again when it thaws, so nobody may be closed."""
     node = chance.choice(rig.nodes())
-    node.freeze()
-    time.sleep(chance.uniform(2, 15))
-    node.thaw()
+    with rig.freezing(node.id):
+        node.freeze()
+        time.sleep(chance.uniform(2, 15))
+        node.thaw()
     yield
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 import time
-from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -91,14 +90,17 @@ def during(spans: Iterable[Span], name: str, at: float, grace_s: float) -> bool:
 def explained(rig: Rig, gains: Sequence[float], node: str, close: Closed) -> bool:
     """Whether a close had to be: the node died or drained, or a node came, or came back, to whom others go.
 
-    A node that returns gets its users home although no ring changed, where its session outlived its death.
+    A node that returns gets its users home although no ring changed, where its session outlived its death. The time
+    that a node stood still does not count: it closes at the deadline it was to keep, when it goes on.
     """
     if close.code == CloseCode.DRAINING:
         return during(rig.drained, node, close.at, DEATH_GRACE_S)
     if close.code == CloseCode.MOVED:
+        stood_s = [(until, until - since) for name, since, until in rig.frozen if name == node]
         returns = [name for name, _, _ in rig.hurt if not name.startswith("http")]
-        return any(gain - LOOK_EVERY_S - 1.0 <= close.at <= gain + MOVE_S for gain in gains) or any(
-            during(rig.hurt, name, close.at, MOVE_S) for name in returns
+        move_s = MOVE_S + sum(seconds for until, seconds in stood_s if close.at - MOVE_S <= until <= close.at + 0.5)
+        return any(gain - LOOK_EVERY_S - 1.0 <= close.at <= gain + move_s for gain in gains) or any(
+            during(rig.hurt, name, close.at, move_s) for name in returns
         )
     return during(rig.hurt, node, close.at, DEATH_GRACE_S)
 
@@ -107,12 +109,15 @@ def wrong_closes(
     rig: Rig, gains: Sequence[float], crowd: Iterable[PlainClient], span: tuple[float, float]
 ) -> list[str]:
     """Args: span: from (excluded) and until when."""
-    found: Counter[str] = Counter()
+    found: dict[tuple[str, int], list[Closed]] = {}
     for client in crowd:
         for node, close in ends(client):
             if span[0] < close.at <= span[1] and not explained(rig, gains, node, close):
-                found[f"{node} closed sessions with {close.code} {close.reason[:80]}"] += 1
-    return [f"{text} ({count} times)" for text, count in found.items()]
+                found.setdefault((node, close.code), []).append(close)
+    last = max((gain for gain in gains if gain <= span[1]), default=0.0)
+    return [f"{node} closed {len(closes)} sessions with {code}, such as {closes[0].reason[:80]}, "
+            f"{closes[0].at - last:.1f} s after the last ring that gave a node more"
+            for (node, code), closes in found.items()]  # fmt: skip
 
 
 def wrong_answers(rig: Rig, prober: Prober, since: float) -> list[str]:

@@ -26,6 +26,7 @@ class Rig:
 
     Attributes:
         hurt: when which part was struck and healed; `drained`: when which node was told to drain, and was gone.
+        frozen: when which node stood still: the time of what it was about to do stood still as well.
         flapped: which node has just left too often, and when it came for the last time.
         backup: ZooKeeper's data as they were at the beginning.
     """
@@ -36,6 +37,7 @@ class Rig:
     stack: ExitStack
     hurt: list[Span] = field(default_factory=list)
     drained: list[Span] = field(default_factory=list)
+    frozen: list[Span] = field(default_factory=list)
     flapped: list[tuple[str, float]] = field(default_factory=list)
     backup: Sequence[Path] = ()
     started: int = 0
@@ -50,6 +52,11 @@ class Rig:
     @contextmanager
     def draining(self, name: str) -> Iterator[None]:
         with noted(self.drained, name):
+            yield
+
+    @contextmanager
+    def freezing(self, name: str) -> Iterator[None]:
+        with noted(self.frozen, name):
             yield
 
     def way(self, name: str) -> Way:

@@ -59,6 +59,17 @@ def test_only_a_gain_a_return_or_its_own_nodes_death_may_close_a_session(
     assert wrong_closes(rig(*hurt), gains, crowd(close), (0.0, 19.0)) == []
 
 
+def test_the_time_that_a_node_stood_still_does_not_count() -> None:
+    at, close = rig(), Closed(4300, "", 40.0)
+    at.frozen.append(("node-1", 21.0, 39.0))
+    assert wrong_closes(at, [20.0], crowd(close), ALWAYS) == []
+    assert len(wrong_closes(at, [5.0], crowd(close), ALWAYS)) == 1
+    at.frozen[0] = ("node-2", 21.0, 39.0)
+    (said,) = wrong_closes(at, [20.0], crowd(close), ALWAYS)
+    assert "node-1 closed 1 sessions with 4300" in said
+    assert "20.0 s after the last ring" in said
+
+
 def test_only_its_own_nodes_drain_may_close_a_session_for_draining() -> None:
     close = Closed(4301, "", 20.0)
     assert wrong_closes(rig(drained=("node-1", 15.0, 21.0)), [], crowd(close), ALWAYS) == []
