@@ -66,6 +66,7 @@ def test_many_messages_keep_their_order(nodes: Nodes) -> None:
     for n in range(500):
         sender.send(t="send", id=f"order{n}", to=b, body=n)
     assert receiver.bodies(500) == list(range(500))
+    assert [sender.wait("ok")["seq"] for _ in range(500)] == list(range(1, 501))
 
 
 def test_the_same_id_is_the_same_message(nodes: Nodes) -> None:
