@@ -4,11 +4,11 @@
     python -m bench.soak --minutes 5 --seed 7     the same faults in the same order with the same lengths
 
 Within 5 seconds of a fault's healing (30 where ZooKeeper lost its data) all parts must go by the same (gen, epoch,
-checksum), those included that had to be started again (where a busy machine takes longer than that to start them, a
-second after they are up); no healthy session may be closed but by a ring that gained a
-node or weight, a node's return, a drain of its own node or that node's death; a node that flaps is kept out; every
-lookup that was not struck itself must answer each route request; and no lookup may ever answer from an older ring than
-before. Exit code 1 where one of these fails.
+checksum), those included that had to be started again; where these, or ZooKeeper's own election, take longer than
+that, within a second after they are up. No healthy session may be closed but by a ring that gained a node or weight,
+a node's return, a drain of its own node or that node's death; a node that flaps is kept out; every lookup that was not
+struck itself must answer each route request; and no lookup may ever answer from an older ring than before. Exit
+code 1 where one of these fails.
 """
 
 from __future__ import annotations
