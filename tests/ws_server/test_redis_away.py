@@ -176,10 +176,8 @@ def test_what_redis_lost_comes_back_and_no_gap_is_told(running: Nodes, own_redis
         assert all(frame.get("inbox", frame)["recovered"] for frame in told)
 
 
-def test_a_message_whose_ok_a_frozen_redis_swallowed_is_delivered_with_the_next_ok(
-    running: Nodes, own_redis: redises.RealRedis
-) -> None:
-    """Redis took it, nobody heard so: said again it is a duplicate, and its recipient is on the same node."""
+def swallowed(running: Nodes, own_redis: redises.RealRedis) -> tuple[Client, Client, str]:
+    """A frozen Redis took the message with id 1, its ok did not come: sender, recipient, the recipient's uid."""
     sender, receiver = running.join(running.uid_of("r1", "a")), running.join(b := running.uid_of("r1", "b"))
     insist(sender, id="0", to=b, body="first")
     assert receiver.bodies(1) == ["first"]
@@ -189,6 +187,14 @@ def test_a_message_whose_ok_a_frozen_redis_swallowed_is_delivered_with_the_next_
         assert sender.wait("error", 10.0)["code"] == "unavailable"
     finally:
         own_redis.thaw()
+    return sender, receiver, b
+
+
+def test_a_message_whose_ok_a_frozen_redis_swallowed_is_delivered_with_the_next_ok(
+    running: Nodes, own_redis: redises.RealRedis
+) -> None:
+    """Nobody heard of it: said again it is a duplicate, and its recipient is on the same node."""
+    sender, receiver, b = swallowed(running, own_redis)
     assert insist(sender, id="1", to=b, body="swallowed")["seq"] == 2
     assert receiver.wait("msg", 1.5)["body"] == "swallowed"
 
@@ -196,15 +202,7 @@ def test_a_message_whose_ok_a_frozen_redis_swallowed_is_delivered_with_the_next_
 def test_a_message_whose_ok_was_lost_comes_as_soon_as_redis_is_back_though_nobody_says_it_again(
     running: Nodes, own_redis: redises.RealRedis
 ) -> None:
-    sender, receiver = running.join(running.uid_of("r1", "a")), running.join(b := running.uid_of("r1", "b"))
-    insist(sender, id="0", to=b, body="first")
-    assert receiver.bodies(1) == ["first"]
-    own_redis.freeze()
-    try:
-        sender.send(t="send", id="1", to=b, body="swallowed")
-        assert sender.wait("error", 10.0)["code"] == "unavailable"
-    finally:
-        own_redis.thaw()
+    _, receiver, _ = swallowed(running, own_redis)
     until(lambda: running.nodes["r1"].metric("redis_up") == 1, "Redis is seen again")
     assert receiver.wait("msg", 1.5)["body"] == "swallowed"
 
