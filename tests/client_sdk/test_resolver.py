@@ -10,11 +10,11 @@ from collections.abc import Awaitable, Iterator
 import pytest
 
 from ringway.client_sdk.events import LookupFailed, Resolve, Routed
-from ringway.client_sdk.resolver import POOLS, AsyncResolver
+from ringway.client_sdk.resolver import AT_ONCE, AsyncResolver
 from tests.harness.fake_node import FakeCluster
 
 ACTION = Resolve(1, 0, "", "")
-HANGING = 3 * POOLS + 1
+HANGING = 3 * AT_ONCE + 1
 
 
 @pytest.fixture
