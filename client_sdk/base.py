@@ -268,7 +268,9 @@ class BaseClient(Generic[R]):
                 happened = self._talk.hear(frame)
                 if any(isinstance(each, Held) for each in happened):
                     self._hold()
-                return happened
+            if self._talk.positions.ack_due:
+                self._ack_soon()
+            return happened
         except NONSENSE as error:
             return (FrameRefused("bad_frame", f"the node sent {text[:80]!r}: {error!r}"),)
 

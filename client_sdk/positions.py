@@ -56,6 +56,8 @@ class Positions:
         self._taken: dict[str, Position] = {}
         self._loose: set[str] = set()  # channels whose start is the server's count, not a frame we saw
         self._retired: dict[str, dict[str, int]] = {}  # former incarnations, and how far we were in each
+        self._given: dict[str, Position] = {}  # the last that the application got
+        self._passed: dict[str, Position] = {}  # the last after it that it did not get, since it had it already
         self._finished: dict[str, Position] = {}
         self._unacked: set[str] = set()
         self._acked: set[str] = set()
@@ -66,7 +68,7 @@ class Positions:
 
     def _restore(self, ch: str, text: str) -> None:
         try:
-            self._taken[ch] = self._finished[ch] = Position.parse(text)
+            self._taken[ch] = self._given[ch] = self._finished[ch] = Position.parse(text)
         except InvalidFrame:  # a damaged store must not keep the client from starting: the server's cursor is there
             self._taken.pop(ch, None)
 
@@ -161,8 +163,20 @@ class Positions:
                 return Verdict.AHEAD, None
             gap = Gap(ch, had, gen, seq)
         self._place(ch, Position(gen, seq))
-        known = was is not None and self._retired.get(ch, {}).get(was["gen"], -1) >= was["seq"]
-        return Verdict.OLD if known else Verdict.NEW, gap
+        if was is not None and self._retired.get(ch, {}).get(was["gen"], -1) >= was["seq"]:
+            self._pass(ch)
+            return Verdict.OLD, gap
+        self._given[ch] = self._taken[ch]
+        self._passed.pop(ch, None)
+        return Verdict.NEW, gap
+
+    def _pass(self, ch: str) -> None:
+        """Nobody is given the message in this place, so it is finished with the last that was; else it would stay
+        unread for ever."""
+        self._passed[ch] = self._taken[ch]
+        given = self._given.get(ch)
+        if self._finished.get(ch) == given:
+            self._finish(ch, given)
 
     def _place(self, ch: str, position: Position) -> None:
         had = self._taken.get(ch)
@@ -175,12 +189,26 @@ class Positions:
 
     def finish(self, ch: str, gen: str, seq: int) -> None:
         """The application is done with everything up to here. Of a channel that it has left, that says nothing."""
-        if ch not in self._taken:
-            return
+        if ch in self._taken:
+            self._finish(ch, Position(gen, seq))
+
+    def _finish(self, ch: str, place: Position | None) -> None:
+        if place == self._given.get(ch) and ch in self._passed:
+            place = self._given[ch] = self._passed.pop(ch)
         had = self._finished.get(ch)
-        if had is None or had.gen != gen or had.seq < seq:
-            self._finished[ch] = Position(gen, seq)
+        if place is not None and (had is None or self._order(ch, place) > self._order(ch, had)):
+            self._finished[ch] = place
             self._unacked.add(ch)
+
+    def _order(self, ch: str, place: Position) -> tuple[int, int]:
+        """Of two places in a channel the later one has the greater."""
+        gens = [*self._retired.get(ch, {}), self._taken[ch].gen]
+        return gens.index(place.gen) if place.gen in gens else -1, place.seq
+
+    @property
+    def ack_due(self) -> bool:
+        """Whether there is anything to acknowledge now."""
+        return bool(self._unacked)
 
     def acks(self) -> list[tuple[str, Position]]:
         """What to acknowledge now: one place a channel, each reported once."""
@@ -195,7 +223,7 @@ class Positions:
 
     def forget(self, ch: str) -> None:
         """The client left the channel."""
-        for places in (self._taken, self._finished, self._retired, self._doubted, self._asked):
+        for places in (self._taken, self._given, self._passed, self._finished, self._retired, self._doubted, self._asked):
             places.pop(ch, None)
         for channels in (self._loose, self._unacked, self._acked):
             channels.discard(ch)

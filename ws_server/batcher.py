@@ -1,13 +1,14 @@
 """Everything that this node writes to Redis for its sessions: what gathers while one pipeline is out is the next one.
 
 Nothing here blocks the caller. While Redis is away an append is refused in its turn (the sender is told, and keeps the
-message), a notice is dropped (it is volatile), and read cursors are kept for later.
+message), a notice is dropped (it is volatile), and read cursors are kept for later. Those of the last seconds are
+written again when Redis is back, since a power failure takes them too and nobody would ack again.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import count
 from typing import NamedTuple
 
@@ -20,13 +21,14 @@ from ringway.store.client import Client
 from ringway.store.keys import Keys
 from ringway.store.log import Appended, MessageLog
 from ringway.store.pubsub import publish_many
-from ringway.store.retained import Append
+from ringway.store.retained import WINDOW_S, Append
 
 from .lanes import Lane
 from .order import Order
 from .redis_link import AWAY, SERVICE, RedisLink
 
 Done = Callable[[Appended | Unavailable], object]
+Cursor = tuple[str, str]  # uid, channel
 
 
 class _Write(NamedTuple):
@@ -44,9 +46,13 @@ class Batcher:
         self._appends: Lane[_Write] = Lane("appending to logs", self._append)
         self._notices: Lane[tuple[str, bytes]] = Lane("publishing notices", self._publish)
         self._ack_turns: Lane[None] = Lane("moving read cursors", self._ack)
-        self._acks: dict[tuple[str, str], Position] = {}
+        self._acks: dict[Cursor, Position] = {}
+        self._acked: dict[Cursor, Position] = {}  # written since `_turned`, and in the WINDOW_S before
+        self._acked_before: dict[Cursor, Position] = {}
+        self._turned = 0.0
         self._order, self._numbers = Order(), count(1)
         self.dropped = 0  # notices that Redis did not take
+        link.on_back(self._ack_again)
         link.on_again(lambda: self._ack_turns.put(None))
         link.on_back(lambda: gevent.spawn(self._carry_over))
 
@@ -84,12 +90,7 @@ class Batcher:
         """Move a user's read cursor; several moves of one cursor, by several devices, become the furthest of them."""
         if not self._acks:
             self._ack_turns.put(None)
-        self._keep((uid, ch), position)
-
-    def _keep(self, cursor: tuple[str, str], position: Position) -> None:
-        known = self._acks.get(cursor)
-        if known is None or position > known:  # gens sort by age
-            self._acks[cursor] = position
+        _keep(self._acks, {(uid, ch): position})
 
     def _append(self, writes: list[_Write]) -> None:
         writes = self._in_order(writes)
@@ -144,7 +145,27 @@ class Batcher:
             return
         try:
             cursors.ack_many(self._client, self._keys, acks)
+            self._note(acks)
         except AWAY as error:
-            for cursor, position in acks.items():
-                self._keep(cursor, position)
+            _keep(self._acks, acks)
             self._link.lost(error)
+
+    def _note(self, acks: dict[Cursor, Position]) -> None:
+        """Redis has them, which is not to say that its disk has."""
+        now = time.monotonic()
+        if now - self._turned > WINDOW_S:
+            self._acked_before, self._acked, self._turned = self._acked, {}, now
+        _keep(self._acked, acks)
+
+    def _ack_again(self) -> None:
+        """Cursors only go forward: what was not lost is not changed."""
+        _keep(self._acks, self._acked_before)
+        _keep(self._acks, self._acked)
+
+
+def _keep(positions: dict[Cursor, Position], others: Mapping[Cursor, Position]) -> None:
+    """The later ones; gens sort by age."""
+    for cursor, position in others.items():
+        known = positions.get(cursor)
+        if known is None or position > known:
+            positions[cursor] = position

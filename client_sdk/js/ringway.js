@@ -333,11 +333,17 @@ function parsePosition(text) {
   return match && { gen: match[1], seq: Number(match[2]) };
 }
 
+function isSamePlace(one, other) {
+  return one?.gen === other?.gen && one?.seq === other?.seq;
+}
+
 /** Where the client is in each channel: what was taken from the wire, and what the application has finished with. */
 export class Positions {
   #taken = new Map();
   #loose = new Set(); // channels whose start is the server's count, not a frame we saw
   #retired = new Map(); // former incarnations, and how far we were in each
+  #given = new Map(); // the last that the application got
+  #passed = new Map(); // the last after it that it did not get, since it had it already
   #finished = new Map();
   #unacked = new Set();
   #acked = new Set();
@@ -348,8 +354,7 @@ export class Positions {
     for (const [ch, text] of Object.entries(saved ?? {})) {
       const position = parsePosition(text);
       if (!position) continue; // a damaged store must not stop the client
-      this.#taken.set(ch, position);
-      this.#finished.set(ch, position);
+      for (const places of [this.#taken, this.#given, this.#finished]) places.set(ch, position);
     }
   }
 
@@ -450,8 +455,20 @@ export class Positions {
       gap = { ch, had, gen, oldest: seq };
     }
     this.#place(ch, { gen, seq });
-    const known = was !== null && (this.#retired.get(ch)?.get(was.gen) ?? -1) >= was.seq;
-    return [known ? "old" : "new", gap];
+    if (was !== null && (this.#retired.get(ch)?.get(was.gen) ?? -1) >= was.seq) {
+      this.#pass(ch);
+      return ["old", gap];
+    }
+    this.#given.set(ch, this.#taken.get(ch));
+    this.#passed.delete(ch);
+    return ["new", gap];
+  }
+
+  /** Nobody is given the message in this place, so it is finished with the last that was; else it would stay unread. */
+  #pass(ch) {
+    this.#passed.set(ch, this.#taken.get(ch));
+    const given = this.#given.get(ch);
+    if (isSamePlace(given, this.#finished.get(ch))) this.#finish(ch, given);
   }
 
   #place(ch, position) {
@@ -467,11 +484,29 @@ export class Positions {
 
   /** The application is done with everything up to here. Of a channel that it has left, that says nothing. */
   finish(ch, gen, seq) {
-    if (!this.#taken.has(ch)) return;
-    const had = this.#finished.get(ch);
-    if (had?.gen === gen && had.seq >= seq) return;
-    this.#finished.set(ch, { gen, seq });
+    if (this.#taken.has(ch)) this.#finish(ch, { gen, seq });
+  }
+
+  #finish(ch, place) {
+    if (this.#passed.has(ch) && isSamePlace(place, this.#given.get(ch))) {
+      place = this.#passed.get(ch);
+      this.#given.set(ch, place);
+      this.#passed.delete(ch);
+    }
+    if (!place || !this.#isLater(ch, place, this.#finished.get(ch))) return;
+    this.#finished.set(ch, place);
     this.#unacked.add(ch);
+  }
+
+  #isLater(ch, place, had) {
+    if (!had) return true;
+    const gens = [...(this.#retired.get(ch)?.keys() ?? []), this.at(ch).gen];
+    return (gens.indexOf(place.gen) - gens.indexOf(had.gen) || place.seq - had.seq) > 0;
+  }
+
+  /** Whether there is anything to acknowledge now. */
+  get ackDue() {
+    return this.#unacked.size > 0;
   }
 
   /** What to acknowledge now, each once: [[ch, position], ...]. */
@@ -489,7 +524,7 @@ export class Positions {
 
   /** The client left the channel. */
   forget(ch) {
-    const maps = [this.#taken, this.#finished, this.#retired, this.#doubted, this.#asked];
+    const maps = [this.#taken, this.#given, this.#passed, this.#finished, this.#retired, this.#doubted, this.#asked];
     for (const places of [...maps, this.#loose, this.#unacked, this.#acked]) places.delete(ch);
   }
 
@@ -1369,6 +1404,7 @@ export class Client {
         return;
       }
       happenings = this.#talk.hear(frame);
+      if (this.#talk.positions.ackDue) this.#ackSoon();
     } catch (error) {
       if (error instanceof IllegalEvent) throw error;
       const what = `the node sent ${String(text).slice(0, 80)}: ${error}`;

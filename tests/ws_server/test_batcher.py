@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import gevent
 import pytest
 
+from ringway.core.errors import Unavailable
 from ringway.core.frames import Position
 from ringway.store import cursors
 from ringway.store.client import Client, connect
@@ -69,4 +70,17 @@ def test_what_was_read_while_redis_is_away_does_not_turn_the_cursor_back(
             gevent.sleep(0.01)
     node.ack(Position("g", 5))
     own_redis.start()
+    assert node.wait_for_cursor() == Position("g", 10)
+
+
+def test_a_cursor_that_redis_lost_is_moved_again_though_nobody_acks_again(
+    node: Node, own_redis: redises.RealRedis
+) -> None:
+    mark = own_redis.journal_size()
+    node.ack(Position("g", 10))
+    node.ack(Position("g", 4))
+    assert node.wait_for_cursor() == Position("g", 10)
+    own_redis.lose_after(mark)
+    assert cursors.read(node.client, node.keys, "bob", [CH]) == [None]
+    node.link.lost(Unavailable("redis", "the subscriber's connection broke"))
     assert node.wait_for_cursor() == Position("g", 10)
