@@ -5,7 +5,8 @@ kazoo keeps a connection alive well, and has traps that its documentation does n
 
 - The state listener, which runs inside kazoo's connection loop, only notes and wakes. One worker does all the rest:
   it compares the session id on every CONNECTED (a server that forgets sessions gives a new one without LOST), tells the
-  listeners, and restarts a client that is stuck although a server can be reached.
+  listeners, lets a client go back to a server that has less than it has seen (wiped, or restored from old), and restarts
+  one that is stuck although a server can be reached.
 - With a digest, what strangers could write is closed on every connection (access.py).
 - Calls, in calls.py, fail at once while there is no connection.
 
@@ -41,6 +42,11 @@ log = logging.getLogger(__name__)
 # than it loses the session (row 11).
 TIMEOUT_S = 10.0
 ACCESS_RECHECK_S = 60.0  # a process without the digest may have made something open meanwhile
+# A server whose data was wiped, or is old, refuses a client that has seen a later zxid, for ever ("client must try
+# another server", python-zk/kazoo#42). Without a connection for so long, the client says no more what it has seen: then
+# the server says itself whether it knows the session. It may now be a follower that lags; what is old in its answers is
+# seen by the ring's (gen, epoch), as for any process that has just started.
+FORGET_ZXID_S = 1.0
 # When to suspect that servers refuse this session and would grant a new one; and how long that must have been so. The
 # grace must outlast kazoo's way through all hosts, or a server's return would cost a session that it still knows.
 SUSPECT_AFTER_TIMEOUTS = 2.0
@@ -180,7 +186,7 @@ class ZooKeeper(Calls):
 
     def _supervise(self) -> None:
         while not self._stopping:
-            self._wake.wait(self.timeout_s / 3.0)
+            self._wake.wait(self.timeout_s / 3.0 if self.connected else min(self.timeout_s / 3.0, FORGET_ZXID_S))
             self._wake.clear()
             self.runtime.guard(self._check, log, "supervision of the ZooKeeper session")
         self.runtime.guard(self._close, log, "closing the ZooKeeper session")
@@ -188,8 +194,7 @@ class ZooKeeper(Calls):
 
     def _check(self) -> None:
         if not self.connected:
-            if not self._stopping and self._stuck(time.monotonic()):
-                self._restart()
+            self._help(time.monotonic())
             return
         self._refused_since = None
         new = self._connections != self._announced
@@ -198,6 +203,13 @@ class ZooKeeper(Calls):
         if new:
             self._announced = self._connections
             self._announce()
+
+    def _help(self, now: float) -> None:
+        """Without a connection: see that it is not for a reason of ours."""
+        if self.disconnected_for(now) >= FORGET_ZXID_S:
+            self.client.last_zxid = 0
+        if not self._stopping and self._stuck(now):
+            self._restart()
 
     def _look_at_access(self) -> None:
         self._access_due = time.monotonic() + ACCESS_RECHECK_S
@@ -217,9 +229,8 @@ class ZooKeeper(Calls):
     def _stuck(self, now: float) -> bool:
         """Whether to start over: servers refuse this session, and would grant a new one.
 
-        A server whose data was wiped refuses a client that has seen a later zxid, for ever ("client must try another
-        server", python-zk/kazoo#42). An outage or a lost quorum looks the same from here, but the session may survive
-        it; a trial tells them apart, because then nobody is granted a session.
+        An outage or a lost quorum looks the same from here, but the session may survive it; a trial tells them apart,
+        because then nobody is granted a session.
         """
         if self.disconnected_for(now) < SUSPECT_AFTER_TIMEOUTS * self.timeout_s or not self._trial():
             self._refused_since = None
