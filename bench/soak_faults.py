@@ -20,8 +20,6 @@ from .ways import Way
 MOST_NODES, FEWEST_NODES = 5, 3
 DRAIN_S = 90.0
 FLAPS, QUIET_S = 4, 8.0  # the publishers' guard against flapping is set to these: nothing else here leaves so often
-AGREE_S = 5.0
-AGREE_WITHOUT_DATA_S = 30.0  # clients give up a session that no server knows after three time-outs of 6 s
 Healing = Iterator[None]
 
 
@@ -177,14 +175,12 @@ def redis_restarted(rig: Rig, chance: random.Random) -> Healing:
 
 
 class Fault(NamedTuple):
-    """`family`: two faults of one family never strike together. `weight`: how often, relative to the others.
-    `agree_s`: how long after the healing the parts may differ."""
+    """`family`: two faults of one family never strike together. `weight`: how often, relative to the others."""
 
     name: str
     family: str
     strike: Callable[[Rig, random.Random], Healing]
     weight: float = 1.0
-    agree_s: float = AGREE_S
 
 
 FAULTS = (
@@ -194,8 +190,8 @@ FAULTS = (
     Fault("ZooKeeper leader killed", "zookeeper", leader_killed),
     Fault("ZooKeeper quorum lost", "zookeeper", quorum_lost, 1.5),
     Fault("ZooKeeper all killed", "zookeeper", all_servers_killed, 0.5),
-    Fault("ZooKeeper wiped", "zookeeper", data_wiped, 0.5, AGREE_WITHOUT_DATA_S),
-    Fault("ZooKeeper restored", "zookeeper", data_restored, 0.5, AGREE_WITHOUT_DATA_S),
+    Fault("ZooKeeper wiped", "zookeeper", data_wiped, 0.5),
+    Fault("ZooKeeper restored", "zookeeper", data_restored, 0.5),
     Fault("lookup killed", "lookup", lookup_killed),
     Fault("publisher killed", "lookup", publisher_killed),
     Fault("lookup frozen", "lookup", lookup_frozen),

@@ -223,8 +223,9 @@ class Positions:
 
     def forget(self, ch: str) -> None:
         """The client left the channel."""
-        for places in (self._taken, self._given, self._passed, self._finished, self._retired, self._doubted, self._asked):
-            places.pop(ch, None)
+        places = (self._taken, self._given, self._passed, self._finished, self._retired, self._doubted, self._asked)
+        for each in places:
+            each.pop(ch, None)
         for channels in (self._loose, self._unacked, self._acked):
             channels.discard(ch)
 

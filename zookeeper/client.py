@@ -5,8 +5,8 @@ kazoo keeps a connection alive well, and has traps that its documentation does n
 
 - The state listener, which runs inside kazoo's connection loop, only notes and wakes. One worker does all the rest:
   it compares the session id on every CONNECTED (a server that forgets sessions gives a new one without LOST), tells the
-  listeners, lets a client go back to a server that has less than it has seen (wiped, or restored from old), and restarts
-  one that is stuck although a server can be reached.
+  listeners, lets a client go back to a server that has less than it has seen (wiped, or restored from old), and
+  restarts one that is stuck although a server can be reached.
 - With a digest, what strangers could write is closed on every connection (access.py).
 - Calls, in calls.py, fail at once while there is no connection.
 

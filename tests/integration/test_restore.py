@@ -26,7 +26,7 @@ pytestmark = [
 ]  # fmt: skip
 KEYS = KeyRing.parse(DEVELOPMENT_KEYS)
 UIDS = [f"user-{i}" for i in range(60)]
-TIMEOUT_S = 3.0  # of ZooKeeper's sessions: a client gives up a session that servers refuse after twice and once that
+TIMEOUT_S = 3.0  # of ZooKeeper's sessions
 
 
 @pytest.fixture
