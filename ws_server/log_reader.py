@@ -30,6 +30,7 @@ from .wire import encode_text
 log = logging.getLogger(__name__)
 
 PAGE = 128  # messages a read
+ARRIVAL_BATCHES = 2  # of users, with Redis at the same time
 SWEEP = 100  # channels compared in one pipeline: more would hold up the event loop for milliseconds
 
 
@@ -78,20 +79,15 @@ class Head(NamedTuple):
 
 
 class _Read(NamedTuple):
-    """`session` None: for the channel itself."""
+    """`session` None: for the channel itself. `arrival`: a session's first read of its inbox; all that is wanted of
+    Redis for it comes in one answer."""
 
     channel: Channel
     session: Session | None
     after: Position | Unread | Head | None
     opening: Opening | None = None
     catch_up: CatchUp | None = None
-
-    @property
-    def arrival(self) -> Arrival | None:
-        """A session's first read of its inbox: all that is wanted of Redis for it comes in one answer."""
-        if self.opening is None or self.session is None or self.channel is not self.session.user.inbox:
-            return None
-        return Arrival(self.session.uid, self.after if isinstance(self.after, Position) else UNREAD)
+    arrival: Arrival | None = None
 
     @property
     def over(self) -> bool:
@@ -106,7 +102,9 @@ class LogReader:
         self._log, self._client, self._keys, self._link = log, client, keys, link
         self.doubts = Doubts(log, link)
         self._reads: Lane[_Read] = Lane("reading logs", self._work, batch=256, limit=inf)
-        self._arrivals: Lane[_Read] = Lane("opening sessions", self._arrive, batch=256, limit=inf, workers=2)
+        self._arrivals: Lane[_Read] = Lane(
+            "opening sessions", self._arrive, batch=256, limit=inf, workers=ARRIVAL_BATCHES
+        )
         self._parked: list[_Read] = []
         self._slow: dict[Session, set[Channel]] = {}
         self.pulls = 0  # gaps that had to be read
@@ -129,7 +127,10 @@ class LogReader:
         `opening` is called before the first message, with the first page, and before that with None if Redis is
         away; then the rest comes when it is back.
         """
-        self._put(_Read(channel, session, after, opening, channel.join(session)))
+        arrival = None
+        if channel is session.user.inbox:
+            arrival = Arrival(session.uid, after if isinstance(after, Position) else UNREAD)
+        self._put(_Read(channel, session, after, opening, channel.join(session), arrival))
 
     def pull(self, channel: Channel) -> None:
         """Something between a channel's position and now is missing: read it. Once is enough, however often asked."""
@@ -159,7 +160,7 @@ class LogReader:
 
     def _park(self, read: _Read) -> None:
         if read.opening is not None and not read.over and read.opening(None):
-            read = read._replace(opening=None)
+            read = read._replace(opening=None, arrival=None)
         self._parked.append(read)
 
     def _unpark(self) -> None:
@@ -183,7 +184,7 @@ class LogReader:
 
     def _arrive(self, reads: list[_Read]) -> None:
         """The first reads of sessions that have just opened."""
-        arrivals = [arrival for read in reads if (arrival := read.arrival) is not None]
+        arrivals = [read.arrival for read in reads if read.arrival is not None]
         try:
             found = self._log.arrive(arrivals, PAGE)
         except AWAY as error:

@@ -37,7 +37,7 @@ from .groups import Groups
 from .here import Here
 from .hooks import Hooks
 from .http import flask_app, liveness
-from .log_reader import LogReader
+from .log_reader import ARRIVAL_BATCHES, LogReader
 from .mover import Mover
 from .rebalance import Plan, Policy
 from .redis_link import RedisLink
@@ -89,7 +89,7 @@ class Parts(ABC):
         self.registration = NodeRegistration(self.zk, record, on_duplicate=lambda _: self.stop())
 
     def _build_messages(self) -> None:
-        line = Line.to(self.redis)
+        line = Line.to(self.redis, connections=1 + ARRIVAL_BATCHES)  # one for appends
         messages = MessageLog(self.redis, self.keys, limits=self.config.log_limits, line=line)
         self.sessions = Sessions(self.history.hashing.key)
         self.batcher = Batcher(messages, self.redis, self.keys, self.link)

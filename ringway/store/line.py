@@ -1,4 +1,4 @@
-"""A connection of one's own for calls where each microsecond counts: no pool to ask, nothing looked at before a call.
+"""Connections of one's own for calls where each microsecond counts: no pool to ask, nothing looked at before a call.
 
 A pooled call of redis-py asks the kernel whether the connection is still good before it uses it, keeps statistics and
 goes through several layers: a quarter of what a node does for a single message. Here the call itself finds out: on a
@@ -7,7 +7,7 @@ connection that was closed meanwhile it is tried once more, on a new one, as eve
 
 from __future__ import annotations
 
-import threading
+from collections import deque
 from collections.abc import Sequence
 from typing import Any
 
@@ -22,59 +22,63 @@ Command = tuple[str | bytes | int, ...]
 
 
 class Line:
-    """Commands to a single Redis, in pipelines, one caller at a time. It connects at the first call."""
+    """Commands to a single Redis, in pipelines, for so many callers at a time as it has connections.
 
-    def __init__(self, pool: BlockingConnectionPool) -> None:
+    Each connects at its first call.
+    """
+
+    def __init__(self, pool: BlockingConnectionPool, connections: int = 1) -> None:
         self._pool = pool
-        self._conn: Any = None
-        self._busy = threading.Lock()
+        self._free: deque[Any] = deque([None] * connections)  # None: not connected
 
     @classmethod
-    def to(cls, client: Client) -> Line | None:
+    def to(cls, client: Client, connections: int = 1) -> Line | None:
         """A line beside a client's connections; None where a pool has more to do than to keep connections.
 
         (Behind Sentinel it finds out who is master, on a Cluster each key has its server.)
         """
         pool = client.connection_pool if isinstance(client, redis.Redis) else None
-        return cls(pool) if type(pool) is BlockingConnectionPool else None
+        return cls(pool, connections) if type(pool) is BlockingConnectionPool else None
 
     def call(self, commands: Sequence[Command]) -> list[Any] | None:
-        """The replies, in order, errors of single commands among them. None: another call is under way.
+        """The replies, in order, errors of single commands among them. None: as many calls are under way as it takes.
 
         Raises what redis-py raises when there is no connection, or no answer in time.
         """
-        if not self._busy.acquire(blocking=False):
+        try:
+            conn = self._free.pop()
+        except IndexError:
             return None
+        kept: Any = None
         try:
-            return self._call(commands)
+            replies, kept = self._call(conn, commands)
+            return replies
         finally:
-            self._busy.release()
+            self._free.append(kept)
 
-    def _call(self, commands: Sequence[Command]) -> list[Any]:
-        fresh = self._conn is None
-        try:
-            return self._exchange(commands)
-        except RedisConnectionError:
-            if fresh:
-                raise
-        return self._exchange(commands)
+    def _call(self, conn: Any, commands: Sequence[Command]) -> tuple[list[Any], Any]:
+        if conn is not None:
+            try:
+                return _exchange(conn, commands), conn
+            except RedisConnectionError:
+                conn = None
+        conn = self._pool.connection_class(**self._pool.connection_kwargs)
+        return _exchange(conn, commands), conn
 
     def close(self) -> None:
-        conn, self._conn = self._conn, None
-        if conn is not None:
-            conn.disconnect()
+        """Those that are in use meanwhile are for their callers to lose."""
+        for conn in list(self._free):
+            if conn is not None:
+                conn.disconnect()
 
-    def _exchange(self, commands: Sequence[Command]) -> list[Any]:
-        conn = self._conn
-        try:
-            if conn is None:
-                conn = self._conn = self._pool.connection_class(**self._pool.connection_kwargs)
-                conn.connect()
-            conn.send_packed_command([b"".join(b"".join(conn.pack_command(*command)) for command in commands)])
-            return [_reply(conn) for _ in commands]
-        except BaseException:
-            self.close()  # also when this greenlet is killed: what is still to come must not answer another call
-            raise
+
+def _exchange(conn: Any, commands: Sequence[Command]) -> list[Any]:
+    try:
+        conn.send_packed_command([b"".join(b"".join(conn.pack_command(*command)) for command in commands)])
+        return [_reply(conn) for _ in commands]
+    except BaseException:
+        conn.disconnect()  # also when this greenlet is killed: what is still to come must not answer another call
+        raise
 
 
 def _reply(conn: Any) -> Any:

@@ -101,7 +101,7 @@ class MessageLog:
             until they go (`dedup_s` more if that is little beside it). A node gives its own, others the nodes'.
         dedup_s: seconds, at least, for which a message id is remembered.
         grace_s: seconds after a restart of Redis in which what it lost may be appended again.
-        line: a connection for appends alone; the caller closes it.
+        line: connections for appends and arrivals alone; the caller closes it.
         clock: monotonic seconds.
     """
 
@@ -189,7 +189,7 @@ class MessageLog:
         histories = self._histories
         calls = arrive_calls(self._scripts.arrive, self.keys, arrivals, limit,
                              users=1 if histories.sharded else USERS, home=histories.home)
-        found = _all(run_many(self.client, calls, ordered=False))
+        found = _all(run_many(self.client, calls, ordered=False, line=self._line))
         histories.settle([(call.keys[1], of[0][0][0].decode()) for call, of in zip(calls, found, strict=True)])
         return [(_entries(entries), [*map(bytes.decode, sorted(groups))]) for of in found for entries, groups in of]
 

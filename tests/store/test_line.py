@@ -1,20 +1,24 @@
-"""A connection of one's own: the same replies as a pool's, and the same behaviour when Redis fails."""
+"""Connections of one's own: the same replies as a pool's, and the same behaviour when Redis fails."""
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 
 import pytest
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
+from ringway.store.arrivals import UNREAD, Arrival
 from ringway.store.client import Client, connect
 from ringway.store.keys import Keys
 from ringway.store.line import Line
 from ringway.store.log import MessageLog
 from tests.harness.logs import append, ids
 from tests.harness.redises import RealRedis
+from tests.harness.waiting import wait_until
 
 
 @pytest.fixture
@@ -65,15 +69,43 @@ def test_no_server_and_no_answer_are_errors_and_the_next_call_begins_anew(server
     assert line.call([("GET", "a")]) == [None]
 
 
-def test_a_second_caller_is_sent_away(line: Line) -> None:
-    with line._busy:
+@contextmanager
+def used_up(line: Line) -> Iterator[None]:
+    """All its connections are in use."""
+    taken = list(line._free)
+    line._free.clear()
+    yield
+    line._free.extend(taken)
+
+
+def test_a_caller_more_than_there_are_connections_is_sent_away(line: Line) -> None:
+    with used_up(line):
         assert line.call([("PING",)]) is None
+    assert line.call([("PING",)]) == [b"PONG"]
+
+
+def test_each_caller_has_a_connection_to_itself(client: Client) -> None:
+    line = Line.to(client, connections=2)
+    assert line is not None
+    waiting = threading.Thread(target=line.call, args=([("BLPOP", "list", 5)],))
+    waiting.start()
+    wait_until(lambda: client.info("clients")["blocked_clients"] == 1)  # type: ignore[index]
+    assert line.call([("RPUSH", "list", "x")]) == [1]
+    waiting.join()
+    line.close()
 
 
 def test_a_log_appends_over_its_line_and_over_the_pool_while_that_is_busy(client: Client, line: Line) -> None:
     log = MessageLog(client, Keys(), line=line)
     append(log, "a")
     append(log, "b", "c")
-    with line._busy:
+    with used_up(line):
         append(log, "d")
     assert ids(log.read("u:bob", None)) == ["a", "b", "c", "d"]
+
+
+def test_arrivals_go_over_the_line_too(client: Client, line: Line) -> None:
+    log = MessageLog(client, Keys(), line=line)
+    append(log, "a")
+    assert ids(log.arrive([Arrival("bob", UNREAD)])[0][0]) == ["a"]
+    assert line._free[0] is not None
