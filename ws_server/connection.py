@@ -203,6 +203,10 @@ class Connection(fast.Line):
         else:
             self.abort("eof")
 
+    def on_failed(self) -> None:
+        """The poller's call."""
+        self.abort("error")
+
     def on_frames(self, messages: list[Message], rest: bytes | None) -> None:
         """The compiled poller's call: whole messages that it read, and what came after them and is for the `Reader`.
 

@@ -99,6 +99,10 @@ class Greeting:
         self._acceptor.endpoint.poller.forget(self.stream.fileno())  # also where `release` left it watched
         self.stream.close()
 
+    def on_failed(self) -> None:
+        """The poller's call."""
+        self.drop("error")
+
     def release(self, *, watched: bool = False) -> None:
         """Let go of the socket: no watcher, no deadline. `watched`: whoever takes it over goes on watching it."""
         if self._waiting:

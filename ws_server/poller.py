@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any, Protocol
 
 from gevent.monkey import get_original
@@ -27,6 +27,8 @@ class Pollable(Protocol):
 
     def on_readable(self) -> None: ...
     def on_writable(self) -> None: ...
+    def on_failed(self) -> None:
+        """A callback raised, which is logged, and the descriptor is not watched any more: end."""
 
 
 class Traffic(Protocol):
@@ -110,10 +112,11 @@ class EpollPoller:
             except Exception as error:  # noqa: BLE001 - the boundary to the owners; logged with the owner
                 self._failed(descriptor, owner, error)
 
-    def _failed(self, descriptor: int, owner: object, error: Exception) -> None:
+    def _failed(self, descriptor: int, owner: Pollable, error: Exception) -> None:
         log.error("callback of %r failed", owner, exc_info=error)
         if self._owner(descriptor) is owner:
             self.forget(descriptor)
+            owner.on_failed()
 
 
 class CompiledPoller(EpollPoller):
@@ -152,9 +155,19 @@ class WatcherPoller:
         for wanted, bit, callback in ((READ, 1, owner.on_readable), (WRITE, 2, owner.on_writable)):
             if events & wanted:
                 watcher = self._loop.io(descriptor, bit)
-                watcher.start(callback)
+                watcher.start(self._serve, descriptor, owner, callback)
                 watchers.append(watcher)
         self._watchers[descriptor] = watchers
+
+    def _serve(self, descriptor: int, owner: Pollable, callback: Callable[[], None]) -> None:
+        watchers = self._watchers.get(descriptor)
+        try:
+            callback()
+        except Exception as error:
+            log.error("callback of %r failed", owner, exc_info=error)
+            if self._watchers.get(descriptor) is watchers:
+                self.forget(descriptor)
+                owner.on_failed()
 
     def forget(self, descriptor: int) -> None:
         for watcher in self._watchers.pop(descriptor, ()):

@@ -47,6 +47,22 @@ def test_messages_of_all_sizes_come_back(port: Port) -> None:
     assert port.counters.closed == {("1000", "client"): 1}
 
 
+def test_a_fault_of_our_own_ends_its_connection_alone_and_at_once(port: Port, monkeypatch: pytest.MonkeyPatch) -> None:
+    bystander, client = port.connect(), port.connect()
+    deliver = Connection._deliver
+
+    def fail(connection: Connection, *given: Any) -> None:
+        if connection is port.handler.opened[1]:
+            raise AssertionError("a fault of our own")
+        deliver(connection, *given)
+
+    monkeypatch.setattr(Connection, "_deliver", fail)
+    client.send(frame(TEXT, b"x"))
+    until(lambda: port.handler.closed == [(1006, "", "error")])
+    bystander.send(frame(TEXT, b"y"))
+    assert bystander.read() == (TEXT, b"y")
+
+
 DATA_SEGMENTS_IN = 152  # tcpi_data_segs_in in Linux's struct tcp_info
 
 

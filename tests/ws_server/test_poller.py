@@ -28,6 +28,9 @@ class Owner:
         self.calls.append("write")
         self._on_call()
 
+    def on_failed(self) -> None:
+        self.calls.append("failed")
+
 
 @pytest.fixture(params=POLLERS)
 def poller(request: pytest.FixtureRequest) -> Iterator[Any]:
@@ -138,14 +141,16 @@ def test_epoll_keeps_the_kernels_order() -> None:
         theirs.close()
 
 
-def test_an_exception_is_logged_and_its_descriptor_forgotten(pair: Pair, caplog: pytest.LogCaptureFixture) -> None:
+def test_an_owner_whose_callback_raised_is_logged_forgotten_and_told(
+    poller: Poller, pair: Pair, caplog: pytest.LogCaptureFixture
+) -> None:
     def fail() -> None:
         raise RuntimeError("broken owner")
 
-    poller = EpollPoller(gevent.get_hub().loop)
     ours, theirs = pair
-    poller.watch(ours.fileno(), Owner(fail), READ)
+    owner = Owner(fail)
+    poller.watch(ours.fileno(), owner, READ)
     theirs.send(b"x")
     until(lambda: len(poller) == 0)
     assert "broken owner" in caplog.text
-    poller.close()
+    assert owner.calls == ["read", "failed"]
