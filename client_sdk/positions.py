@@ -136,6 +136,8 @@ class Positions:
             return None
         if had is None or had.gen != gen:
             self._place(ch, Position(gen, seq))
+            if recovered and ch in self._given:
+                self._pass(ch)
         elif not recovered:
             self._place(ch, Position(gen, max(had.seq, seq)))
         return None if recovered else Gap(ch, had, gen, int(frame.get("oldest") or seq + 1))
@@ -171,8 +173,8 @@ class Positions:
         return Verdict.NEW, gap
 
     def _pass(self, ch: str) -> None:
-        """Nobody is given the message in this place, so it is finished with the last that was; else it would stay
-        unread for ever."""
+        """The application is not given what is in this place, for it has had it: it is finished with the last that was
+        given, or would stay unread for ever."""
         self._passed[ch] = self._taken[ch]
         given = self._given.get(ch)
         if self._finished.get(ch) == given:

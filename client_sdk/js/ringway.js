@@ -425,8 +425,10 @@ export class Positions {
   continues(ch, { gen, seq, recovered = true, oldest }) {
     const had = this.at(ch);
     if (this.#retired.get(ch)?.has(gen) || this.#asked.has(ch)) return null; // the answer will say it, from our place
-    if (had?.gen !== gen) this.#place(ch, { gen, seq });
-    else if (!recovered) this.#place(ch, { gen, seq: Math.max(had.seq, seq) });
+    if (had?.gen !== gen) {
+      this.#place(ch, { gen, seq });
+      if (recovered && this.#given.has(ch)) this.#pass(ch);
+    } else if (!recovered) this.#place(ch, { gen, seq: Math.max(had.seq, seq) });
     return recovered ? null : { ch, had, gen, oldest: oldest || seq + 1 };
   }
 
@@ -464,7 +466,10 @@ export class Positions {
     return ["new", gap];
   }
 
-  /** Nobody is given the message in this place, so it is finished with the last that was; else it would stay unread. */
+  /**
+   * The application is not given what is in this place, for it has had it: it is finished with the last that was given,
+   * or would stay unread for ever.
+   */
   #pass(ch) {
     this.#passed.set(ch, this.#taken.get(ch));
     const given = this.#given.get(ch);
