@@ -134,7 +134,7 @@ class Resolver:
 class _Shared:
     """The HTTP session of one event loop, for all AsyncClients in it: they ask rarely, and a pool each is heavy.
 
-    aiohttp's, because thousands come back together when a node dies: it takes less than half of the CPU that httpx's takes.
+    aiohttp's, because thousands come back together when a node dies: it takes less than half of httpx's CPU.
     """
 
     def __init__(self) -> None:
