@@ -14,6 +14,7 @@ from ringway.store.softdown import AwayRecords, SoftDownMarks
 log = logging.getLogger(__name__)
 
 WAITING = 20_000
+GATHER_S = 0.02  # clients of a dead node come for a second, and one record costs Redis and us as much as twenty
 
 
 class RedisMarks:
@@ -54,12 +55,14 @@ class RedisMarks:
                 self._dropped(1)
                 return
             self._waiting[uid] = node
-            self._changed.notify()
+            if len(self._waiting) == 1:
+                self._changed.notify()
 
     def _run(self) -> None:
         while True:
             with self._changed:
                 self._changed.wait_for(lambda: self._waiting or self._stopping)
+                self._changed.wait_for(lambda: self._stopping, GATHER_S)
                 batch, self._waiting = self._waiting, {}
             if not batch:
                 return
