@@ -127,6 +127,9 @@ class Spy(fast.Line):
     def on_writable(self) -> None:
         raise AssertionError("nobody waits for that")
 
+    def on_failed(self) -> None:
+        self.calls.append("failed")
+
 
 class Turns:
     """A poller with pairs of sockets; the first of each is the poller's."""
@@ -273,7 +276,7 @@ def test_a_read_for_which_there_is_no_memory_is_reported_and_is_not_taken_for_th
     assert not any(0 in spy.calls for spy in spies)
     failed = [spy for spy in spies if errno.ENOMEM in spy.calls]
     assert failed
-    assert all(spy.calls == [errno.ENOMEM] for spy in failed)
+    assert all(spy.calls == ["failed", errno.ENOMEM] for spy in failed)
     assert caplog.text.count("MemoryError") >= len(failed)
 
 
