@@ -136,8 +136,8 @@ def test_a_move_has_as_long_as_the_node_said_and_the_node_hears_that_it_is_under
     with Client(cluster.urls, "alice", **options) as alice:
         cluster.greet("n2", "late", 1.0)
         cluster.move("n2")
-        wait_until(lambda: alice.node == "n2")
-        assert states[-2:] == [State.MOVING, State.OPEN]
+        wait_until(lambda: states[-2:] == [State.MOVING, State.OPEN])
+        assert alice.node == "n2"
         assert len(cluster.handshakes) == 2
         assert [frame["node"] for frame in cluster.heard if frame["t"] == "moving"] == ["n1"]
 
