@@ -258,6 +258,7 @@ class ZooKeeper(Calls):
             self.client.stop()
         except KazooException as error:
             log.warning("the old ZooKeeper connection did not stop cleanly: %s", error)
+        self.client.forget_requests()
         self.client.start_async()
 
     def _close(self) -> None:

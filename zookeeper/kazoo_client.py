@@ -37,6 +37,11 @@ class FailFastClient(KazooClient):  # type: ignore[misc]
             self._withdraw(request, async_object)
         return answer
 
+    def forget_requests(self) -> None:
+        """Between `stop` and a new start: where the connection loop had died, nobody took the request to close, and
+        the next loop would close at once."""
+        self._queue.clear()
+
     def _withdraw(self, request: Any, async_object: Any) -> None:
         try:
             self._queue.remove((request, async_object))

@@ -222,6 +222,21 @@ def test_row_12_a_wiped_server_is_joined_again_by_a_new_session(real: RealZooKee
         assert zk.counts["restarts"] == 0
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_client_whose_connection_loop_died_is_started_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    """kazoo ends the loop on an error that it does not know, and never begins another."""
+    with devserver() as server, session(server.address, timeout_s=1.0) as zk:
+        def fail(*_given: object) -> None:
+            raise RuntimeError("an error that kazoo does not know")
+
+        with monkeypatch.context() as patch:
+            patch.setattr(zk.client._connection, "_connect", fail)
+            drop(zk)
+            wait_until(lambda: zk.disconnected_for(time.monotonic()) > 0.5, 5.0)
+        wait_until(lambda: zk.connected, 15.0, "the watchdog starts the client anew")
+        assert zk.counts["restarts"] == 1
+
+
 def test_row_12_an_outage_without_a_reachable_server_is_no_reason_to_drop_the_session(real: RealZooKeeper) -> None:
     with session(real.address, timeout_s=3.0) as zk:
         before = zk.session_id
