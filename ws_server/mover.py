@@ -90,6 +90,8 @@ class Mover:
             self._place(self._sessions.users.values())
         elif self._policy is Policy.ALL and joined(change):
             self.counts["planned"] += self._plan.add(self._sessions.users.values(), anyway=True)
+        elif change.old is None or self._me not in change.old.ring.weights:  # what it kept meanwhile is in no arc
+            self._place(self._sessions.users.values())
         else:
             self._place(self._sessions.in_arcs(change.arcs))
             self._place(user for user in self._sessions.users.values() if user.unsure or user.away)

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import threading
 import time
-from collections.abc import Awaitable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
+import httpx
 import pytest
 
 from ringway.client_sdk.events import LookupFailed, Resolve, Routed
-from ringway.client_sdk.resolver import AT_ONCE, AsyncResolver
+from ringway.client_sdk.resolver import AT_ONCE, AsyncResolver, Resolver
 from tests.harness.fake_node import FakeCluster
 
 ACTION = Resolve(1, 0, "", "")
@@ -63,3 +66,66 @@ def test_a_token_that_never_comes_is_a_lookup_that_failed(silent: str) -> None:
         await resolver.close()
 
     asyncio.run(work())
+
+
+class Proxy(BaseHTTPRequestHandler):
+    """Forwards GET to where the request line says, and notes it in its server's `asked`."""
+
+    def do_GET(self) -> None:  # noqa: N802 - the name that http.server calls
+        self.server.asked.append(self.path)  # type: ignore[attr-defined]
+        answer = httpx.get(self.path, trust_env=False)
+        self.send_response(answer.status_code)
+        self.send_header("Content-Length", str(len(answer.content)))
+        self.end_headers()
+        self.wfile.write(answer.content)
+
+    def log_message(self, *_: object) -> None:
+        """Nothing."""
+
+
+@pytest.fixture
+def proxied(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
+    """The URLs asked through the proxy that the environment names."""
+    for name in ("http_proxy", "all_proxy", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.upper(), raising=False)
+    with ThreadingHTTPServer(("127.0.0.1", 0), Proxy) as server:
+        server.asked = []  # type: ignore[attr-defined]
+        threading.Thread(target=server.serve_forever, name="proxy").start()
+        monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{server.server_port}")
+        try:
+            yield server.asked  # type: ignore[attr-defined]
+        finally:
+            server.shutdown()
+
+
+def ask(lookup: str) -> object:
+    resolver = Resolver("alice", None, 10.0, None)
+    try:
+        return resolver.resolve(lookup, ACTION)
+    finally:
+        resolver.close()
+
+
+def ask_in_a_loop(lookup: str) -> object:
+    async def work() -> object:
+        resolver = AsyncResolver("alice", None, 10.0, None)
+        try:
+            return await resolver.resolve(lookup, ACTION)
+        finally:
+            await resolver.close()
+
+    return asyncio.run(work())
+
+
+@pytest.mark.parametrize("asking", [ask, ask_in_a_loop])
+def test_the_environments_proxy_is_used_but_for_hosts_it_excepts(
+    asking: Callable[[str], object], proxied: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with FakeCluster() as cluster:
+        assert isinstance(asking(cluster.urls[0]), Routed)
+        assert proxied == [f"{cluster.urls[0]}/route?uid=alice"]
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    with FakeCluster() as cluster:
+        assert isinstance(asking(cluster.urls[0]), Routed)
+    assert len(proxied) == 1

@@ -132,6 +132,22 @@ def test_a_ring_that_changes_back_leaves_sessions_where_they_are(own_nodes: Node
     assert client.read()["t"] == "pong"
 
 
+def test_a_node_that_is_back_on_the_ring_moves_whom_it_kept_meanwhile(own_nodes: Nodes) -> None:
+    """It was frozen when it was to move them, and off the ring when their time was over."""
+    nodes = own_nodes
+    nodes.start("n2")
+    nodes.ring("n1", "n2")
+    uid = nodes.uid_of("n2", "kept")
+    nodes.ring("n1")
+    client = nodes.join(uid, "n1")
+    nodes.ring("n1", "n2")
+    client.wait("move")
+    nodes.ring("n2")
+    until(lambda: nodes.nodes["n1"].metric("moves_total", event="stayed") == 1, "its deadline")
+    nodes.ring("n1", "n2")
+    assert client.wait("move")["node"] == "n2"
+
+
 def test_a_session_that_says_it_is_about_to_go_has_three_deadlines(own_nodes: Nodes) -> None:
     """One that takes long to make its next connection is not cut off; one that never makes it is, in the end."""
     nodes = own_nodes
