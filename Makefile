@@ -5,8 +5,8 @@ SHELL := /bin/bash
 .PHONY: demo test lint types bench chaos crowd soak model fuzz clean
 
 BIN := .venv/bin
-# Tests mostly wait, so three at a time suit two cores.
-WORKERS ?= 3
+# Tests mostly wait, so four at a time suit two cores.
+WORKERS ?= 4
 
 # A running cluster on this machine: lookup service, three nodes, ZooKeeper's protocol, Redis. Ctrl-C stops all of it.
 demo: .venv/.server

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import uuid
 from collections.abc import Generator, Iterator
 from typing import Any
@@ -24,6 +25,8 @@ CROWDS = {f"tests/integration/test_{name}.py" for name in
 
 def pytest_configure(config: pytest.Config) -> None:
     """Choose the servers before anything runs; in CI anything but real ones ends the run."""
+    # What a shell starts in the background ignores Ctrl-C, and so would the commands that are to end on it here.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     chosen = config.stash[CHOICES] = (zookeepers.choose(), redises.choose())
     if os.environ.get("CI", "").lower() not in ("", "0", "false"):
         real = [choice.real for choice in chosen]
