@@ -71,7 +71,7 @@ def test_a_token_that_never_comes_is_a_lookup_that_failed(silent: str) -> None:
 class Proxy(BaseHTTPRequestHandler):
     """Forwards GET to where the request line says, and notes it in its server's `asked`."""
 
-    def do_GET(self) -> None:  # noqa: N802 - the name that http.server calls
+    def do_GET(self) -> None:
         self.server.asked.append(self.path)  # type: ignore[attr-defined]
         answer = httpx.get(self.path, trust_env=False)
         self.send_response(answer.status_code)
