@@ -84,6 +84,12 @@ class Delivery:
         append = Append(group_log(group), sender, id, body, self._keys.group_channel(group))
         self._batcher.append(append, done, sid=sid)
 
+    def put_back(self, result: Appended) -> None:
+        """A message that Redis had lost is in its log again. Of those of groups all nodes are told, this one too."""
+        kind, name = result.ch[:2], result.ch[2:]
+        if kind == "u:":
+            self._appended(name, result, told=result.receivers > 0)
+
     def broadcast(self, sender: str, id: str, body: bytes) -> Unavailable | None:
         """A volatile message to every session of the cluster; without Redis to those here, which is Unavailable."""
         self.counts["broadcast"] += 1

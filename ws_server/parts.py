@@ -97,6 +97,7 @@ class Parts(ABC):
         records = AwayRecords(self.redis, self.keys)
         self.away = Away(self.id, records, self.keys, self.link, self.batcher.publish)
         self.delivery = Delivery(self.id, self.keys, self.history, self.sessions, self.batcher, self.reader, self.away)
+        messages.on_put_back = self.delivery.put_back
         # What Redis took while its answers were lost: no subscription need have broken for that.
         self.link.on_back(lambda: gevent.spawn(self.sweep))
         self.subscriber = Subscriber(self.redis, self.link, on_notice=self._on_notice, on_connected=self.sweep)

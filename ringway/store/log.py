@@ -103,6 +103,9 @@ class MessageLog:
         grace_s: seconds after a restart of Redis in which what it lost may be appended again.
         line: connections for appends and arrivals alone; the caller closes it.
         clock: monotonic seconds.
+
+    Attributes:
+        on_put_back: called with each message that Redis had lost and that is in its log again. It must not block.
     """
 
     def __init__(
@@ -115,6 +118,7 @@ class MessageLog:
         self._shared = limits if isinstance(limits, SharedLimits) else None
         self._scripts = _scripts(limits if isinstance(limits, Limits) else _DEFAULT, dedup_s, self._grace_ms)
         self._histories = Histories(client, self._resend, dedup_s=dedup_s, clock=clock)
+        self.on_put_back: Callable[[Appended], object] = lambda _: None
 
     @property
     def restarts(self) -> int:
@@ -330,8 +334,10 @@ class MessageLog:
         lost: list[bool | None] = [None] * len(kept)
         for group, call, reply in zip(groups, calls, _all(run_many(self.client, calls)), strict=True):
             for i, one in zip(group, places(call, reply), strict=False):  # none: refused
-                self._result(asks[i].append, reply, one, kept[i].slot)
+                result = self._result(asks[i].append, reply, one, kept[i].slot)
                 lost[i] = one.kind == ADDED
+                if one.kind == ADDED and isinstance(result, Appended):
+                    self.on_put_back(result)
         return lost
 
 

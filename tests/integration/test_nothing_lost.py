@@ -52,7 +52,7 @@ def test_nothing_is_lost_doubled_or_out_of_order(cases: dict[str, Run], name: st
     assert done.ok, "\n".join(done.verdict.lines())
     assert done.settled
     assert name in HARDER or not done.verdict.gaps
-    assert name in HARDER or done.unread == 0, "acks that did not get there"
+    assert done.unread == 0, "acks that did not get there"
     assert done.verdict.sent > LOAD.user_rate
 
 

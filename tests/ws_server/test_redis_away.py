@@ -176,6 +176,21 @@ def test_what_redis_lost_comes_back_and_no_gap_is_told(running: Nodes, own_redis
         assert all(frame.get("inbox", frame)["recovered"] for frame in told)
 
 
+def test_who_had_what_redis_lost_is_told_its_new_place_at_once(running: Nodes, own_redis: redises.RealRedis) -> None:
+    """Or nobody would ack it there, and it was unread until the node looks at all logs again."""
+    uids = [uid for uid in (f"put-back-{i}" for i in range(200)) if running.owner(uid) == "r1"]
+    receivers, sender = [running.join(uid) for uid in uids], running.join(running.uid_of("r1", "sends"))
+    mark = own_redis.journal_size()
+    for n, uid in enumerate(uids):
+        sender.send(t="send", id=f"{n}", to=uid, body=n)
+        sender.wait("ok")
+    for n, receiver in enumerate(receivers):
+        assert receiver.bodies(1) == [n]
+    own_redis.lose_after(mark)
+    until(lambda: running.nodes["r1"].metric("redis_up") == 1, "Redis is seen again")
+    assert [receiver.wait("msg", 5.0)["was"]["seq"] for receiver in receivers] == [1] * len(receivers)
+
+
 def swallowed(running: Nodes, own_redis: redises.RealRedis) -> tuple[Client, Client, str]:
     """A frozen Redis took the message with id 1, its ok did not come: sender, recipient, the recipient's uid."""
     sender, receiver = running.join(running.uid_of("r1", "a")), running.join(b := running.uid_of("r1", "b"))
