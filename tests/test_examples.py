@@ -44,7 +44,7 @@ def test_a_page_and_a_python_client_chat(chat: Dev) -> None:
         bob.send("alice", {"text": "psst"}).result(10.0)
         wait_until(lambda: "bob (private): psst" in log(), 10.0)
         wait_until(lambda: "alice: hello all" in log(), 10.0)
-        browser.run("window.before = true; location.reload()")
+        browser.reload()
         wait_until(lambda: "open" in browser.run("return document.getElementById('state').innerText"), 15.0)
         bob.publish("lobby", {"text": "after the reload"}).result(10.0)
         wait_until(lambda: "bob: after the reload" in log(), 10.0)
