@@ -197,6 +197,7 @@ def listen(uid: str, lookup: Sequence[str]) -> None:
 @option("--user-rate", type=number(0, 100_000), default="1000", help="Messages a second to users.")
 @option("--group-rate", type=number(0, 100_000), default="200", help="Messages a second to groups.")
 @option("--two-clients", type=number(0, 1), default="0.1", help="Part of the users that have two clients.")
+@option("--permanent", type=number(0, 1), default="0", help="Part of the groups that have their members for good.")
 @option("--processes", type=count(1, 64), default="4", help="How many the clients are divided among.")
 @option("--seconds", type=number(1, 86_400, "seconds"), default="60", help="How long messages are sent.")
 @option("--settle", type=number(1, 3600, "seconds"), default="60", help="For what is owed to arrive after that.")
@@ -205,17 +206,21 @@ def listen(uid: str, lookup: Sequence[str]) -> None:
         multiple=True, default=(), show_default=False)
 @option("--report", type=NEW_FILE, default=None, help="HTML page to write, with plots.")
 @option("--token", type=CALLABLE, default=None, help="Called with a uid; gives its bearer token for the lookup.")
+@api_key_option
 def chaos(lookup: Sequence[str], **values: Any) -> int:
     """Traffic with books on a staging cluster, and your own faults. Exit code 1 if a message was lost, doubled or
     out of order and nobody was told."""
     from .chaos import command
     from .chaos.cast import Load
 
-    load = Load(values["sessions"], values["user_rate"], values["group_rate"], seed=values["seed"],
-                processes=min(values["processes"], values["sessions"]), two_clients=values["two_clients"])
+    load = Load(
+        values["sessions"], values["user_rate"], values["group_rate"], seed=values["seed"],
+        processes=min(values["processes"], values["sessions"]), two_clients=values["two_clients"],
+        permanent=values["permanent"],
+    )  # fmt: skip
     return command.main(
         command.Options(lookup, load, values["seconds"], values["faults"], values["settle"], values["report"],
-                        values["token"]),
+                        values["token"], values["api_key"]),
         click.echo,
     )
 

@@ -19,7 +19,8 @@ class Load:
     """How much: clients, messages a second to users and to groups, groups and their size, bytes of a body.
 
     `processes`: how many the clients are divided among; one alone is slower than the cluster that it is to measure.
-    `two_clients`: part of the users that have two clients at the same time.
+    `two_clients`: part of the users that have two clients at the same time. `permanent`: part of the groups whose
+    members belong to them for good, instead of asking for it on each connection.
     """
 
     sessions: int = 2000
@@ -31,6 +32,7 @@ class Load:
     seed: int = 1
     processes: int = 4
     two_clients: float = 0.1
+    permanent: float = 0.0
 
 
 class Line(NamedTuple):
@@ -60,6 +62,7 @@ class Cast:
         self.clients = [*self.uids, *(f"{uid}{SECOND}" for uid in self.uids[: load.sessions - users])]
         self.groups = {f"{name}-g{i}": chance.sample(self.uids, min(load.group_size, users))
                        for i in range(load.groups)}
+        self.permanent = dict(list(self.groups.items())[: round(load.groups * load.permanent)])
 
     def part(self, number: int) -> list[str]:
         return self.clients[number :: self.load.processes]
@@ -70,6 +73,11 @@ class Cast:
         return {**{f"u:{uid}": found for uid, found in clients.items()},
                 **{f"g:{group}": [client for uid in members for client in clients[uid]]
                    for group, members in self.groups.items()}}
+
+    def asked(self) -> dict[str, list[str]]:
+        """Client -> groups that it asks to be in."""
+        return {client: [group for group in groups if group not in self.permanent]
+                for client, groups in self.memberships().items()}
 
     def memberships(self) -> dict[str, list[str]]:
         """Client -> groups."""

@@ -31,6 +31,7 @@ class Options:
     settle_s: float
     report: Path | None
     token: str | None  # module:callable that gives a uid's bearer token
+    api_key: str | None
 
 
 def main(options: Options, say: Say) -> int:
@@ -49,7 +50,7 @@ def main(options: Options, say: Say) -> int:
 
 
 async def _run(options: Options, say: Say) -> Run:
-    traffic = Traffic(options.lookups, options.load, token=options.token)
+    traffic = Traffic(options.lookups, options.load, token=options.token, api_key=options.api_key)
     try:
         say(f"opening {options.load.sessions} clients in {options.load.processes} processes")
         await traffic.open()

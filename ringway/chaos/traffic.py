@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import sys
 import time
 from asyncio.subprocess import PIPE, Process, create_subprocess_exec
@@ -13,10 +14,13 @@ from typing import Any
 import orjson
 
 from ringway.core.errors import RingwayError
+from ringway.operator import LookupApi
 
 from .cast import Cast, Load
 from .ledger import Hole, Ledger, Verdict
 from .worker import LINE_LIMIT, load_token
+
+log = logging.getLogger(__name__)
 
 ANSWER_S = 30.0  # for a process to do what it was told
 CLOSE_S = 15.0
@@ -56,11 +60,14 @@ class _Part:
 class Traffic:
     """`open()`; `talk()`, `hush()` and `settle()` as often as wanted, with new books for each; `close()`."""
 
-    def __init__(self, lookups: Iterable[str], load: Load, *, token: str | None = None) -> None:
-        """Args: token: `module:callable` that gives a uid's bearer token."""
+    def __init__(
+        self, lookups: Iterable[str], load: Load, *, token: str | None = None, api_key: str | None = None
+    ) -> None:
+        """Args: token: `module:callable` that gives a uid's bearer token; api_key: for groups that are permanent."""
         self.load = load
         self.lookups = list(lookups)
         self.token = load_token(token) if token is not None else None
+        self._api = LookupApi(self.lookups, api_key)
         name = f"chaos-{time.time_ns():x}"
         self._job = {"name": name, "lookups": self.lookups, "load": asdict(load), "token": token}
         self.cast = Cast(load, name)
@@ -70,7 +77,8 @@ class Traffic:
         self._closing = False
 
     async def open(self, timeout_s: float = 120.0) -> None:
-        """Connect all. Raises WorkerFailed."""
+        """Connect all. Raises WorkerFailed, and LookupFailed where members of a group cannot be named."""
+        await asyncio.to_thread(self._change_members, "add")
         for number in range(self.load.processes):
             # A session of its own: Ctrl-C is for us, and ends the processes by the end of their stdin.
             process = await create_subprocess_exec(sys.executable, "-m", "ringway.chaos.worker", stdin=PIPE,
@@ -124,6 +132,14 @@ class Traffic:
                 part.process.kill()
         await asyncio.gather(*waits, *self._listening, return_exceptions=True)
         self._parts, self._listening = [], []
+        try:
+            await asyncio.to_thread(self._change_members, "remove")
+        except RingwayError as error:
+            log.warning("members of groups are left behind: %s", error)
+
+    def _change_members(self, verb: str) -> None:
+        for group, uids in self.cast.permanent.items():
+            self._api.call("POST", "/members", json={"group": group, verb: uids})
 
     async def _order(self, name: str, within_s: float, **values: Any) -> None:
         await asyncio.gather(*(part.order(name, within_s, **values) for part in self._parts))

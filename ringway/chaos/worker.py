@@ -41,8 +41,8 @@ class Worker:
         cast = Cast(Load(**job["load"]), job["name"])
         self._number = job["number"]
         token = load_token(job["token"]) if job["token"] else None
-        memberships = cast.memberships()
-        self.clients = {client: self._client(job["lookups"], client, memberships[client], token)
+        asked = cast.asked()
+        self.clients = {client: self._client(job["lookups"], client, asked[client], token)
                         for client in cast.part(self._number)}
         self._script = Script(cast, self._number, random.Random(f"{cast.load.seed}/{self._number}"))
         self._body = "x" * cast.load.body_bytes

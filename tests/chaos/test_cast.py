@@ -37,6 +37,15 @@ def test_some_users_have_two_clients_and_each_is_owed_what_the_user_is() -> None
     assert len(Cast(Load(sessions=50, two_clients=0.0), "run").uids) == 50
 
 
+def test_what_belongs_to_a_group_for_good_is_not_asked_for() -> None:
+    cast = Cast(Load(sessions=101, groups=10, permanent=0.5), "run")
+    assert list(cast.permanent.items()) == list(cast.groups.items())[:5]
+    asked = cast.asked()
+    for client, groups in cast.memberships().items():
+        assert asked[client] == [group for group in groups if group not in cast.permanent]
+    assert not Cast(LOAD, "run").permanent
+
+
 def test_the_parts_share_the_rates() -> None:
     scripts = [Script(Cast(LOAD, "run"), number, random.Random(1)) for number in range(4)]
     assert sum(script.user_rate for script in scripts) == pytest.approx(80)

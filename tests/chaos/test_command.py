@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
 from pathlib import Path
 
+import httpx
 import pytest
 from click.testing import CliRunner, Result
 
+from ringway.chaos.cast import Load
+from ringway.chaos.traffic import Traffic
 from ringway.cli import cli
 from tests.harness import redises, zookeepers
 from tests.harness.cluster import Cluster
@@ -53,6 +57,26 @@ def test_tokens_come_from_a_function_of_the_users_own(
     monkeypatch.chdir(tmp_path)
     assert chaos("--lookup", cluster.url, *SMALL, "--token", "own_tokens:token").exit_code == 0
     assert len(set((tmp_path / "asked").read_text().split())) == 18  # two of them have two clients
+
+
+@pytest.mark.slow
+def test_members_for_good_are_named_before_and_let_go_after(cluster: Cluster) -> None:
+    def members(traffic: Traffic) -> dict[str, list[str]]:
+        ask = f"{cluster.url}/members?group="
+        return {group: sorted(httpx.get(ask + group).json()["members"]) for group in traffic.cast.groups}
+
+    async def work() -> None:
+        traffic = Traffic([cluster.url], Load(sessions=20, groups=4, processes=1, permanent=0.5))
+        try:
+            await traffic.open()
+            during, named = members(traffic), traffic.cast.permanent
+            assert len(named) == 2
+            assert during == {group: sorted(named.get(group, [])) for group in traffic.cast.groups}
+        finally:
+            await traffic.close()
+        assert not any(members(traffic).values())
+
+    asyncio.run(work())
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,7 @@ from tests.harness.faults import FAULTS, HARDER, Rig, faults, rig
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
-LOAD = Load(sessions=150, user_rate=120, group_rate=30, groups=15, processes=2)
+LOAD = Load(sessions=150, user_rate=120, group_rate=30, groups=15, processes=2, permanent=0.5)
 BEFORE_S, AFTER_S = 0.5, 1.0  # traffic before and after the fault
 ALL = [*FAULTS, *HARDER]
 QUIET = ["node joins", "node drains"]
