@@ -62,7 +62,8 @@ class Positions:
         self._unacked: set[str] = set()
         self._acked: set[str] = set()
         self._doubted: dict[str, Position] = {}  # where a message did not follow
-        self._asked: dict[str, bool] = {}  # joined from our place, not answered yet; whether anything was early
+        self._asked: dict[str, Position] = {}  # joined from this place of ours, not answered yet
+        self._early: set[str] = set()  # of these: something was dropped meanwhile
         for ch, text in (saved or {}).items():
             self._restore(ch, text)
 
@@ -84,11 +85,13 @@ class Positions:
         """The place from which the client joins the channel now, if it has one.
 
         A node joins members of a group by itself, from where the user has read on any device, before it hears of our
-        place. Until the answer to us what lies ahead is no gap, and its own answer is not the one to us.
+        place. Until the answer to us what lies ahead is no gap, and its own answer is not the one to us: that has the
+        place that we asked from.
         """
-        if ch in self._taken:
-            self._asked.setdefault(ch, False)
-        return self._taken.get(ch)
+        at = self._taken.get(ch)
+        if at is not None:
+            self._asked[ch] = at
+        return at
 
     def asked(self, ch: str) -> bool:
         """Whether the answer to `ask` is still to come."""
@@ -96,7 +99,13 @@ class Positions:
 
     def refused(self, ch: str) -> bool:
         """There will be no answer to `ask`. Returns whether anything was dropped while waiting for it."""
-        return self._asked.pop(ch, False)
+        was_early = ch in self._early
+        self._no_longer_asked(ch)
+        return was_early
+
+    def _no_longer_asked(self, ch: str) -> None:
+        self._asked.pop(ch, None)
+        self._early.discard(ch)
 
     def start(self, ch: str, position: Position) -> None:
         """The application wants everything after this place, whatever it has had."""
@@ -105,16 +114,19 @@ class Positions:
         self._place(ch, position)
 
     def answered(self, ch: str, answer: Mapping[str, Any]) -> Gap | None:
-        """Heed `welcome` (its inbox) or `joined`: {gen, seq, unread?, recovered, oldest?}. Returns the gap, if any."""
+        """Heed `welcome` (its inbox) or `joined`: {gen, seq, unread?, recovered, oldest?, from?}.
+
+        Returns the gap, if any.
+        """
+        asked = self._asked.get(ch)
+        if asked is not None and answer.get("from") != asked._asdict():
+            return None
+        self._no_longer_asked(ch)
         gen, head = str(answer["gen"]), int(answer["seq"])
         start = max(0, head - int(answer.get("unread") or 0))
         had = self._taken.get(ch)
         if not answer.get("recovered", True):
-            self._asked.pop(ch, None)
             return self._cut(ch, had, gen, head, int(answer.get("oldest") or head + 1))
-        if ch in self._asked and had is not None and start > had.seq:  # seqs go on from one gen to the next
-            return None
-        self._asked.pop(ch, None)
         if had is None or had.gen != gen:
             self._place(ch, Position(gen, start))
             self._loose.add(ch)
@@ -157,7 +169,7 @@ class Positions:
         gap = None
         follows = had is None or (had.gen, had.seq + 1) == (gen, seq)
         if not follows and ch in self._asked:
-            self._asked[ch] = True
+            self._early.add(ch)
             return Verdict.EARLY, None
         if had is not None and not follows and ch not in self._loose:
             if self._doubted.get(ch) != had:
@@ -225,9 +237,9 @@ class Positions:
 
     def forget(self, ch: str) -> None:
         """The client left the channel."""
-        places = (self._taken, self._given, self._passed, self._finished, self._retired, self._doubted, self._asked)
-        for each in places:
-            each.pop(ch, None)
+        self._no_longer_asked(ch)
+        for places in (self._taken, self._given, self._passed, self._finished, self._retired, self._doubted):
+            places.pop(ch, None)
         for channels in (self._loose, self._unacked, self._acked):
             channels.discard(ch)
 

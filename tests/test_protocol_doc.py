@@ -35,7 +35,7 @@ NODE = {
     + frames.msg_tail(gen="a", seq=1, ts=1),
     "ok": frames.ok(id="1", seq=1),
     "error": frames.error(code="c", message="m", id="1", group="g"),
-    "joined": frames.joined(**INBOX),
+    "joined": frames.joined(**INBOX, asked=frames.Position("a", 1)),
     "left": frames.left(group="g"),
     "position": frames.position(ch="u:a", gen="a", seq=1, recovered=False, oldest=1),
     "move": frames.move(node="n2", url="ws://x", version=VERSION, deadline_ms=1),

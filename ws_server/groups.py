@@ -215,16 +215,20 @@ class Groups:
     ) -> Callable[[], None]:
         def read() -> None:
             if session.groups and session.groups.get(group) is channel and channel.reached(session) is None:
-                self._reader.catch_up(session, channel, after, self._joined(session, group))
+                self._reader.catch_up(session, channel, after, self._joined(session, group, after))
 
         return read
 
-    def _joined(self, session: Session, group: str) -> Callable[[LogPage | None], bool]:
+    def _joined(
+        self, session: Session, group: str, after: Position | Unread | Head
+    ) -> Callable[[LogPage | None], bool]:
+        asked = after if isinstance(after, Position) else None
+
         def tell(page: LogPage | None) -> bool:
             if page is not None:
                 oldest = None if page.recovered else page.oldest
                 frame = frames.joined(group=group, gen=page.gen, seq=page.seq, unread=page.pending,
-                                      recovered=page.recovered, oldest=oldest)
+                                      recovered=page.recovered, oldest=oldest, asked=asked)
                 session.send_frame(encode_text(frame))
             self._go_on(session, group)
             return page is not None  # without one the answer waits for Redis

@@ -348,7 +348,8 @@ export class Positions {
   #unacked = new Set();
   #acked = new Set();
   #doubted = new Map(); // where a message did not follow
-  #asked = new Map(); // joined from our place, not answered yet; whether anything was early
+  #asked = new Map(); // joined from this place of ours, not answered yet
+  #early = new Set(); // of these: something was dropped meanwhile
 
   constructor(saved = {}) {
     for (const [ch, text] of Object.entries(saved ?? {})) {
@@ -371,11 +372,13 @@ export class Positions {
    * The place from which the client joins the channel now, if it has one.
    *
    * A node joins members of a group by itself, from where the user has read on any device, before it hears of our
-   * place. Until the answer to us what lies ahead is no gap, and its own answer is not the one to us.
+   * place. Until the answer to us what lies ahead is no gap, and its own answer is not the one to us: that has the place
+   * that we asked from.
    */
   ask(ch) {
-    if (this.#taken.has(ch) && !this.#asked.has(ch)) this.#asked.set(ch, false);
-    return this.at(ch);
+    const at = this.at(ch);
+    if (at) this.#asked.set(ch, at);
+    return at;
   }
 
   /** Whether the answer to `ask` is still to come. */
@@ -385,9 +388,14 @@ export class Positions {
 
   /** There will be no answer to `ask`. Returns whether anything was dropped while waiting for it. */
   refused(ch) {
-    const dropped = this.#asked.get(ch) ?? false;
+    const wasEarly = this.#early.has(ch);
+    this.#noLongerAsked(ch);
+    return wasEarly;
+  }
+
+  #noLongerAsked(ch) {
     this.#asked.delete(ch);
-    return dropped;
+    this.#early.delete(ch);
   }
 
   /** The application wants everything after this place, whatever it has had. */
@@ -398,15 +406,12 @@ export class Positions {
   }
 
   /** Heed `welcome` (its inbox) or `joined`. Returns the gap, if any. */
-  answered(ch, { gen, seq: head, unread = 0, recovered = true, oldest }) {
+  answered(ch, { gen, seq: head, unread = 0, recovered = true, oldest, from }) {
+    if (this.#asked.has(ch) && !isSamePlace(from, this.#asked.get(ch))) return null;
+    this.#noLongerAsked(ch);
     const start = Math.max(0, head - (unread || 0));
     const had = this.at(ch);
-    if (!recovered) {
-      this.#asked.delete(ch);
-      return this.#cut(ch, had, gen, head, oldest || head + 1);
-    }
-    if (this.#asked.has(ch) && start > had.seq) return null; // seqs go on from one gen to the next
-    this.#asked.delete(ch);
+    if (!recovered) return this.#cut(ch, had, gen, head, oldest || head + 1);
     if (had?.gen !== gen) {
       this.#place(ch, { gen, seq: start });
       this.#loose.add(ch);
@@ -446,7 +451,7 @@ export class Positions {
     let gap = null;
     const follows = !had || (had.gen === gen && had.seq + 1 === seq);
     if (!follows && this.#asked.has(ch)) {
-      this.#asked.set(ch, true);
+      this.#early.add(ch);
       return ["early", null];
     }
     if (!follows && !this.#loose.has(ch)) {
@@ -529,7 +534,8 @@ export class Positions {
 
   /** The client left the channel. */
   forget(ch) {
-    const maps = [this.#taken, this.#given, this.#passed, this.#finished, this.#retired, this.#doubted, this.#asked];
+    this.#noLongerAsked(ch);
+    const maps = [this.#taken, this.#given, this.#passed, this.#finished, this.#retired, this.#doubted];
     for (const places of [...maps, this.#loose, this.#unacked, this.#acked]) places.delete(ch);
   }
 

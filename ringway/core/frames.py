@@ -257,10 +257,23 @@ def welcome(
     return orjson.dumps(frame if rate is None else {**frame, "rate": rate})
 
 
-def joined(*, group: str, gen: str, seq: int, unread: int, recovered: bool, oldest: int | None = None) -> bytes:
-    """The answer to `join`, before the group's history: the same fields as welcome's inbox."""
-    frame = {"t": "joined", "group": group, "gen": gen, "seq": seq, "unread": unread, "recovered": recovered}
-    return orjson.dumps(frame if oldest is None else {**frame, "oldest": oldest})
+def joined(
+    *, group: str, gen: str, seq: int, unread: int, recovered: bool, oldest: int | None = None,
+    asked: Position | None = None,
+) -> bytes:
+    """The answer to `join`, before the group's history: the same fields as welcome's inbox.
+
+    `asked`: the position that the `join` gave. A node joins members by itself too, and a client must not take that for
+    the answer to its own.
+    """
+    frame: dict[str, Any] = {
+        "t": "joined", "group": group, "gen": gen, "seq": seq, "unread": unread, "recovered": recovered,
+    }
+    if oldest is not None:
+        frame["oldest"] = oldest
+    if asked is not None:
+        frame["from"] = asked._asdict()
+    return orjson.dumps(frame)
 
 
 def position(*, ch: str, gen: str, seq: int, recovered: bool, oldest: int | None = None) -> bytes:

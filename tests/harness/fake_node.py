@@ -225,12 +225,15 @@ class FakeNode:
             await session.send(t="error", code="forbidden", message="not you", group=group)
             return
         log = self.cluster.logs[f"g:{group}"]
-        await self._enter(session, group, (start["gen"], start["seq"]) if start else (log.gen, log.head))
+        if start:
+            await self._enter(session, group, (start["gen"], start["seq"]), **{"from": start})
+        else:
+            await self._enter(session, group, (log.gen, log.head))
 
-    async def _enter(self, session: Session, group: str, after: tuple[str, int] | None) -> None:
+    async def _enter(self, session: Session, group: str, after: tuple[str, int] | None, **more: Any) -> None:
         session.groups.add(group)
         answer, frames = self.cluster.logs[f"g:{group}"].answer(after)
-        await session.send(t="joined", group=group, **answer)
+        await session.send(t="joined", group=group, **answer, **more)
         for entry in frames:
             await session.send(t="msg", **entry)
 

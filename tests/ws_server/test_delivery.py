@@ -178,8 +178,10 @@ def test_a_group_is_joined_from_a_position_or_from_now_on(nodes: Nodes) -> None:
         publish(one, "past", n)
     late, now = joined(nodes, b, "past")
     assert (now["seq"], now["unread"]) == (5, 0)
-    reader, told = joined(nodes, f"{b}-2", "past", **{"from": {"gen": answer["gen"], "seq": 2}})
-    assert told["unread"] == 3
+    place = {"gen": answer["gen"], "seq": 2}
+    reader, told = joined(nodes, f"{b}-2", "past", **{"from": place})
+    assert (told["unread"], told["from"]) == (3, place)
+    assert "from" not in now
     publish(one, "past", 6)
     assert reader.bodies(4) == [3, 4, 5, 6]
     assert late.bodies(1) == [6]

@@ -191,6 +191,33 @@ def test_who_had_what_redis_lost_is_told_its_new_place_at_once(running: Nodes, o
     assert [receiver.wait("msg", 5.0)["was"]["seq"] for receiver in receivers] == [1] * len(receivers)
 
 
+def test_a_members_own_place_is_answered_apart_from_the_read_cursor_after_a_restart(
+    running: Nodes, own_redis: redises.RealRedis
+) -> None:
+    """In the new incarnation both begin with seqs that the client has had; only one of them is where it is."""
+    running.redis.sadd(running.keys.groups_of("member"), "team")
+    speaker, member = running.join("team-speaker"), running.join("member")
+    had = member.wait("joined")
+    speaker.send(t="join", group="team")
+    speaker.wait("joined")
+    for n in (1, 2, 3):
+        speaker.send(t="publish", id=f"{n}", group="team", body=n)
+        speaker.wait("ok")
+    place = {"gen": had["gen"], "seq": [member.wait("msg")["seq"] for _ in range(3)][1]}
+    own_redis.kill()
+    own_redis.start()
+    until(lambda: running.nodes["r1"].metric("redis_up") == 1, "Redis is seen again")
+    again = running.join("member")
+    told = again.wait("joined", 10.0)
+    assert (told["unread"], told["seq"], told.get("from")) == (3, 3, None)
+    assert told["gen"] > had["gen"]
+    assert again.bodies(3) == [1, 2, 3]
+    again.send(t="join", group="team", **{"from": place})
+    answer = again.wait("joined")
+    assert (answer["unread"], answer["seq"], answer["from"]) == (1, 3, place)
+    assert again.bodies(1) == [3]
+
+
 def swallowed(running: Nodes, own_redis: redises.RealRedis) -> tuple[Client, Client, str]:
     """A frozen Redis took the message with id 1, its ok did not come: sender, recipient, the recipient's uid."""
     sender, receiver = running.join(running.uid_of("r1", "a")), running.join(b := running.uid_of("r1", "b"))
