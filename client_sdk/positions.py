@@ -46,7 +46,7 @@ class Verdict(StrEnum):
     NEW = "new"
     OLD = "old"  # had already: drop it
     AHEAD = "ahead"  # something is missing before it: ask again from where we are
-    EARLY = "early"  # the same, and that is asked already: drop it, it comes again
+    EARLY = "early"  # before the answer to where we asked from: drop it, it comes again
 
 
 class Positions:
@@ -85,8 +85,8 @@ class Positions:
         """The place from which the client joins the channel now, if it has one.
 
         A node joins members of a group by itself, from where the user has read on any device, before it hears of our
-        place. Until the answer to us what lies ahead is no gap, and its own answer is not the one to us: that has the
-        place that we asked from.
+        place. So its own answer is not the one to us, which has the place that we asked from; and until that comes no
+        message is taken: all after our place come again behind it. (Those before it may be of another incarnation.)
         """
         at = self._taken.get(ch)
         if at is not None:
@@ -119,7 +119,7 @@ class Positions:
         Returns the gap, if any.
         """
         asked = self._asked.get(ch)
-        if asked is not None and answer.get("from") != asked._asdict():
+        if answer.get("from") != (None if asked is None else asked._asdict()):
             return None
         self._no_longer_asked(ch)
         gen, head = str(answer["gen"]), int(answer["seq"])
@@ -157,7 +157,7 @@ class Positions:
     def take(self, ch: str, gen: str, seq: int, was: Mapping[str, Any] | None = None) -> tuple[Verdict, Gap | None]:
         """What to do with a message.
 
-        Ahead of the answer to `ask` only what follows is taken.
+        Ahead of the answer to `ask` nothing is taken.
         One that does not follow the last is not taken at first: a new connection asks for what is between. If it
         comes again right after the same place, nothing is between any more, and it is taken with the gap before it.
         `was` is the place it had in an incarnation that Redis lost, before it was appended again
@@ -166,11 +166,11 @@ class Positions:
         had = self._taken.get(ch)
         if gen in self._retired.get(ch, {}) or (had is not None and had.gen == gen and seq <= had.seq):
             return Verdict.OLD, None
-        gap = None
-        follows = had is None or (had.gen, had.seq + 1) == (gen, seq)
-        if not follows and ch in self._asked:
+        if ch in self._asked:
             self._early.add(ch)
             return Verdict.EARLY, None
+        gap = None
+        follows = had is None or (had.gen, had.seq + 1) == (gen, seq)
         if had is not None and not follows and ch not in self._loose:
             if self._doubted.get(ch) != had:
                 self._doubted[ch] = had

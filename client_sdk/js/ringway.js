@@ -372,8 +372,8 @@ export class Positions {
    * The place from which the client joins the channel now, if it has one.
    *
    * A node joins members of a group by itself, from where the user has read on any device, before it hears of our
-   * place. Until the answer to us what lies ahead is no gap, and its own answer is not the one to us: that has the place
-   * that we asked from.
+   * place. So its own answer is not the one to us, which has the place that we asked from; and until that comes no message
+   * is taken: all after our place come again behind it. (Those before it may be of another incarnation.)
    */
   ask(ch) {
     const at = this.at(ch);
@@ -407,7 +407,7 @@ export class Positions {
 
   /** Heed `welcome` (its inbox) or `joined`. Returns the gap, if any. */
   answered(ch, { gen, seq: head, unread = 0, recovered = true, oldest, from }) {
-    if (this.#asked.has(ch) && !isSamePlace(from, this.#asked.get(ch))) return null;
+    if (!isSamePlace(from, this.#asked.get(ch))) return null;
     this.#noLongerAsked(ch);
     const start = Math.max(0, head - (unread || 0));
     const had = this.at(ch);
@@ -440,7 +440,7 @@ export class Positions {
   /**
    * What to do with a message: ["new", the gap before it], ["old", null], ["ahead", null] or ["early", null].
    *
-   * Ahead of the answer to `ask` only what follows is taken.
+   * Ahead of the answer to `ask` nothing is taken.
    * One that does not follow the last is not taken at first: a new connection asks for what is between. If it comes
    * again right after the same place, nothing is between any more, and it is taken with the gap before it.
    * `was` is the place it had in an incarnation that Redis lost, before it was appended again: we may have had it there.
@@ -448,12 +448,12 @@ export class Positions {
   take(ch, gen, seq, was = null) {
     const had = this.at(ch);
     if (this.#retired.get(ch)?.has(gen) || (had?.gen === gen && seq <= had.seq)) return ["old", null];
-    let gap = null;
-    const follows = !had || (had.gen === gen && had.seq + 1 === seq);
-    if (!follows && this.#asked.has(ch)) {
+    if (this.#asked.has(ch)) {
       this.#early.add(ch);
       return ["early", null];
     }
+    let gap = null;
+    const follows = !had || (had.gen === gen && had.seq + 1 === seq);
     if (!follows && !this.#loose.has(ch)) {
       if (this.#doubted.get(ch) !== had) {
         this.#doubted.set(ch, had);
