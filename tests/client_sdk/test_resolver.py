@@ -13,7 +13,7 @@ import httpx
 import pytest
 
 from ringway.client_sdk.events import LookupFailed, Resolve, Routed
-from ringway.client_sdk.resolver import AT_ONCE, AsyncResolver, Resolver
+from ringway.client_sdk.resolver import AT_ONCE, AsyncResolver, Resolver, http_proxy
 from tests.harness.fake_node import FakeCluster
 
 ACTION = Resolve(1, 0, "", "")
@@ -86,6 +86,7 @@ class Proxy(BaseHTTPRequestHandler):
 @pytest.fixture
 def proxied(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
     """The URLs asked through the proxy that the environment names."""
+    http_proxy.cache_clear()  # a lookup of an earlier test may have had the same port
     for name in ("http_proxy", "all_proxy", "no_proxy"):
         monkeypatch.delenv(name, raising=False)
         monkeypatch.delenv(name.upper(), raising=False)
@@ -126,6 +127,7 @@ def test_the_environments_proxy_is_used_but_for_hosts_it_excepts(
         assert isinstance(asking(cluster.urls[0]), Routed)
         assert proxied == [f"{cluster.urls[0]}/route?uid=alice"]
     monkeypatch.setenv("no_proxy", "127.0.0.1")
+    http_proxy.cache_clear()
     with FakeCluster() as cluster:
         assert isinstance(asking(cluster.urls[0]), Routed)
     assert len(proxied) == 1
