@@ -98,6 +98,7 @@ def proxied(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
             yield server.asked  # type: ignore[attr-defined]
         finally:
             server.shutdown()
+            http_proxy.cache_clear()
 
 
 def ask(lookup: str) -> object:
