@@ -206,7 +206,7 @@ def run(minutes: float, seed: int, sessions: int) -> list[Round]:
         codes = dict(running.crowd.codes())
         say(f"{len(rounds)} strikes, {running.prober.answers} routes asked for, closes: {codes}")
         if any(record.violations for record in rounds):
-            running.rig.cluster.print_logs(60)
+            print(running.rig.cluster.logs(60))
     return rounds
 
 

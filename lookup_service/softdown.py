@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Set
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -64,7 +64,7 @@ class SoftDown:
         self._lock = threading.Lock()
         self._checks: dict[str, _Check] = {}
         self._alive_at: dict[str, float] = {}
-        self._own: dict[str, tuple[Member, float]] = {}
+        self._own: dict[str, float] = {}  # until when
         self._shared: frozenset[str] = frozenset()
         self._waiting = threading.BoundedSemaphore(MAX_WAITING)
         self.on_verdict: list[Callable[[str, bool], None]] = []
@@ -103,13 +103,12 @@ class SoftDown:
 
         Called once a second. Raises Unavailable where the marks cannot be read; then only the own ones count.
         """
-        members = list(members)
-        listed = {member.id for member in members}
-        active = {member.id for member in members if member.state is State.ACTIVE}
-        for node, (member, until) in list(self._own.items()):
+        listed = {member.id: member for member in members}
+        active = {member.id for member in listed.values() if member.state is State.ACTIVE}
+        for node, until in list(self._own.items()):
             if node not in listed or until <= self._clock():
                 self._own.pop(node, None)
-            elif self._probe(member):
+            elif self._probe(listed[node]):  # where it is now: it may have come up again at another address
                 self._recovered(node)
         try:
             self._shared = frozenset(self._marks.marked())
@@ -117,7 +116,7 @@ class SoftDown:
             self._shared = frozenset()
             raise
         finally:
-            self._replace(listed, active)
+            self._replace(listed.keys(), active)
 
     def _run(self, member: Member, check: _Check) -> None:
         try:
@@ -146,7 +145,7 @@ class SoftDown:
         ttl_s = self._options.ttl_s
         log.warning("node %s does not answer at %s: passed over for %g s", member.id, member.http, ttl_s)
         with self._lock:
-            self._own[member.id] = (member, self._clock() + ttl_s)
+            self._own[member.id] = self._clock() + ttl_s
             self.down = self.down | {member.id}
         try:
             self._marks.mark(member.id, ttl_s)
@@ -159,7 +158,7 @@ class SoftDown:
         self._alive_at[node] = self._clock()
         self._marks.unmark(node)
 
-    def _replace(self, listed: set[str], active: set[str]) -> None:
+    def _replace(self, listed: Set[str], active: set[str]) -> None:
         """All marks count, unless they name every node: a lookup that is cut off from the nodes marks them all, and
         then each lookup goes by what it found itself."""
         with self._lock:

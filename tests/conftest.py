@@ -14,7 +14,7 @@ from kazoo.exceptions import NoNodeError
 from xdist.scheduler import LoadScopeScheduling
 
 from ringway.ws_server import fast
-from tests.harness import redises, zookeepers
+from tests.harness import cluster, redises, zookeepers
 from tests.harness.leaks import Resources, leaked
 
 CHOICES = pytest.StashKey[tuple[zookeepers.Choice, redises.Choice]]()
@@ -160,6 +160,15 @@ def _ephemerals(zookeeper: str, root: str) -> list[str]:
     finally:
         client.stop()
         client.close()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """A test that fails shows what its clusters said."""
+    report = yield
+    if report.when == "call" and report.failed:
+        report.sections += [(f"logs of {each.name}", each.logs()) for each in cluster.RUNNING]
+    return report
 
 
 @pytest.fixture(autouse=True)

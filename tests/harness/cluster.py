@@ -96,6 +96,9 @@ def metric(text: str, name: str, **labels: str) -> float:
     return total
 
 
+RUNNING: list[Cluster] = []  # in this process
+
+
 class Cluster:
     """N nodes and M lookups under a cluster name of their own. `env` goes to every process, `node_env` to nodes."""
 
@@ -124,6 +127,7 @@ class Cluster:
 
     def __enter__(self) -> Cluster:
         self._processes = Processes(on_line=self._log)
+        RUNNING.append(self)
         try:
             self._start_all(*self._sizes)
         except BaseException as error:
@@ -134,6 +138,7 @@ class Cluster:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        RUNNING.remove(self)
         servers: list[Server] = [*self.nodes.values(), *self.lookups]
         for server in servers:
             if server.alive:
@@ -142,7 +147,7 @@ class Cluster:
                 server.child.send_group(signal.SIGKILL)  # a test wants an end, not a drain
         self._processes.close()
         if error is not None:
-            self.print_logs()
+            print(self.logs())
 
     def add_node(
         self,
@@ -208,10 +213,10 @@ class Cluster:
     def _lacks(self, lookup: LookupServer, node_id: str) -> bool:
         return node_id not in self.active(lookup)
 
-    def print_logs(self, lines: int = 40) -> None:
+    def logs(self, lines: int = 40) -> str:
         """The end of each process's log, for pytest to show with the failure."""
-        for path in sorted(self.folder.glob("*.log")):
-            print(f"--- {path.stem}", *path.read_text().splitlines()[-lines:], sep="\n")
+        return "\n".join(line for path in sorted(self.folder.glob("*.log"))
+                         for line in (f"--- {path.stem}", *path.read_text().splitlines()[-lines:]))  # fmt: skip
 
     def _start_all(self, nodes: int, lookups: int) -> None:
         for _ in range(lookups):

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterable
+from dataclasses import replace
 
 import pytest
 
@@ -177,6 +178,16 @@ def test_a_marked_node_that_answers_again_is_unmarked_everywhere() -> None:
     probe.dead.clear()
     softdown.sync([N1])
     assert (softdown.down, marks.nodes) == (frozenset(), set())
+
+
+def test_a_marked_node_that_came_up_at_another_address_is_asked_there() -> None:
+    here = replace(N1, http="http://127.0.0.1:9")
+    softdown = SoftDown(lambda node: node == here, FakeMarks())
+    assert softdown.suspect(N1)
+    softdown.sync([N1, N2])
+    assert softdown.down == {"n1"}
+    softdown.sync([here, N2])
+    assert softdown.down == frozenset()
 
 
 def test_a_node_that_left_the_ring_is_forgotten() -> None:
