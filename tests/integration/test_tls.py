@@ -116,6 +116,6 @@ def test_a_client_of_a_killed_node_goes_on_at_the_other(cluster: Cluster, trust:
         old = alice.node
         assert old is not None
         cluster.nodes[old].kill()
-        wait_until(lambda: alice.node != old, 30)
+        wait_until(lambda: alice.node != old, 10)
         alice.send("alice", "still here").result(10)
         assert alice.receive(10).body == "still here"

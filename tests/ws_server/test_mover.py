@@ -46,6 +46,18 @@ def moves_of(clients: dict[str, Client]) -> set[str]:
     return {uid for uid, client in clients.items() if any(f["t"] == "move" for f in client.quiet(0.02))}
 
 
+def told_to_move(nodes: Nodes, name: str) -> Client:
+    """A client on n1 whose owner, n2, has just joined."""
+    nodes.start("n2")
+    nodes.ring("n1", "n2")
+    uid = nodes.uid_of("n2", name)
+    nodes.ring("n1")
+    client = nodes.join(uid, "n1")
+    nodes.ring("n1", "n2")
+    client.wait("move")
+    return client
+
+
 def test_moves_are_told_to_those_who_watch(own_nodes: Nodes) -> None:
     nodes = own_nodes
     with nodes.redis.pubsub(ignore_subscribe_messages=True) as watch:
@@ -119,13 +131,7 @@ def test_a_leave_closes_nobody(own_nodes: Nodes) -> None:
 
 def test_a_ring_that_changes_back_leaves_sessions_where_they_are(own_nodes: Nodes) -> None:
     nodes = own_nodes
-    nodes.start("n2")
-    nodes.ring("n1", "n2")
-    uid = nodes.uid_of("n2", "back")
-    nodes.ring("n1")
-    client = nodes.join(uid, "n1")
-    nodes.ring("n1", "n2")
-    client.wait("move")
+    client = told_to_move(nodes, "back")
     nodes.ring("n1")
     until(lambda: nodes.nodes["n1"].metric("moves_total", event="stayed") == 1, "its deadline")
     client.send(t="ping")
@@ -135,13 +141,7 @@ def test_a_ring_that_changes_back_leaves_sessions_where_they_are(own_nodes: Node
 def test_a_node_that_is_back_on_the_ring_moves_whom_it_kept_meanwhile(own_nodes: Nodes) -> None:
     """It was frozen when it was to move them, and off the ring when their time was over."""
     nodes = own_nodes
-    nodes.start("n2")
-    nodes.ring("n1", "n2")
-    uid = nodes.uid_of("n2", "kept")
-    nodes.ring("n1")
-    client = nodes.join(uid, "n1")
-    nodes.ring("n1", "n2")
-    client.wait("move")
+    client = told_to_move(nodes, "kept")
     nodes.ring("n2")
     until(lambda: nodes.nodes["n1"].metric("moves_total", event="stayed") == 1, "its deadline")
     nodes.ring("n1", "n2")
