@@ -15,10 +15,11 @@ from websockets.typing import Subprotocol
 
 from ringway.core.frames import DEDUP_S, SUBPROTOCOL
 
+from . import tls
 from .base import CLOSE_TIMEOUT_S, check
 from .liveness import DEFAULT_PING_S, Liveness
 from .pace import Pace
-from .resolver import proxy, tls
+from .resolver import proxy
 
 
 class Connection:
@@ -49,7 +50,7 @@ class Connection:
             self.ws = ws = await connect(
                 url, subprotocols=[Subprotocol(SUBPROTOCOL)], compression=None, ping_interval=None, open_timeout=None,
                 close_timeout=CLOSE_TIMEOUT_S, proxy=proxy(url.partition("?")[0]),
-                ssl=(context or tls()) if url.startswith("wss:") else None,
+                ssl=(context or tls.default()) if url.startswith("wss:") else None,
             )
             frame: dict[str, Any] = {}
             while frame.get("t") != "welcome":

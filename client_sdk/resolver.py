@@ -7,7 +7,7 @@ import logging
 import ssl
 import urllib.request
 from collections.abc import Awaitable, Callable, Iterable
-from functools import cache, lru_cache
+from functools import lru_cache
 from typing import Literal
 from urllib.parse import urlencode, urlsplit
 from weakref import WeakKeyDictionary
@@ -19,6 +19,7 @@ from yarl import URL
 
 from ringway.core.errors import InvalidInput
 
+from . import tls
 from .events import LookupFailed, Resolve, Routed
 
 log = logging.getLogger("ringway.client_sdk")
@@ -42,12 +43,6 @@ def _is_http(url: str) -> bool:
         return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0  # port: ValueError
     except ValueError:
         return False
-
-
-@cache
-def tls() -> ssl.SSLContext:
-    """The default context, made once: it reads all CA certificates, some 20 ms that 2,000 clients need not each pay."""
-    return ssl.create_default_context()
 
 
 @lru_cache(1024)
@@ -115,7 +110,7 @@ class Resolver:
 
     def __init__(self, uid: str, token: Token | None, timeout_s: float, context: ssl.SSLContext | None) -> None:
         self._uid, self._token = uid, token
-        self._http = httpx.Client(timeout=timeout_s, verify=context or tls())
+        self._http = httpx.Client(timeout=timeout_s, verify=context or tls.default())
 
     def resolve(self, lookup: str, action: Resolve) -> Routed | LookupFailed:
         """One GET. Never raises: what goes wrong is an event."""
@@ -165,7 +160,7 @@ class AsyncResolver:
     """For one event loop."""
 
     def __init__(self, uid: str, token: AsyncToken | None, timeout_s: float, context: ssl.SSLContext | None) -> None:
-        self._uid, self._token, self._timeout_s, self._context = uid, token, timeout_s, context or tls()
+        self._uid, self._token, self._timeout_s, self._context = uid, token, timeout_s, context or tls.default()
         self._shared = _shared.setdefault(asyncio.get_running_loop(), _Shared())
         self._shared.users += 1
 

@@ -18,10 +18,11 @@ from websockets.typing import Subprotocol
 
 from ringway.core.frames import DEDUP_S, SUBPROTOCOL
 
+from . import tls
 from .base import CLOSE_TIMEOUT_S, check, log
 from .liveness import DEFAULT_PING_S, Liveness
 from .pace import Pace
-from .resolver import proxy, tls
+from .resolver import proxy
 
 
 class Connection:
@@ -47,7 +48,7 @@ class Connection:
         self.ws = connect(
             self.url, subprotocols=[Subprotocol(SUBPROTOCOL)], compression=None, ping_interval=None,
             open_timeout=self.within_s, close_timeout=CLOSE_TIMEOUT_S, proxy=proxy(self.url.partition("?")[0]),
-            ssl=(context or tls()) if self.url.startswith("wss:") else None,
+            ssl=tls.threaded(context or tls.default()) if self.url.startswith("wss:") else None,
         )
         return self.ws
 
