@@ -38,7 +38,7 @@ from .events import (
 MAX_HOPS = 5  # re-routes in a row without a healthy connection; then each further one backs off
 HEALTHY_S = 5.0  # a connection that lasted this long wipes the count of hops and failures
 RETRY_SPREAD_S = 0.2  # a broken connection: a crowd comes back to the same node over this window
-AVOID_SPREAD_S = 0.5  # an unreachable node: its crowd asks for another route over this window, then backs off for real
+AVOID_SPREAD_S = 0.25  # an unreachable node: its crowd asks for another route over this window, then backs off for real
 MAX_RETRY_AFTER_S = 300.0
 
 Random = Callable[[], float]

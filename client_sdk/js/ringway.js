@@ -140,7 +140,7 @@ export class ClientClosed extends ClientError {
 export const MAX_HOPS = 5;
 const HEALTHY_S = 5;
 const RETRY_SPREAD_S = 0.2;
-const AVOID_SPREAD_S = 0.5;
+const AVOID_SPREAD_S = 0.25;
 const MAX_RETRY_AFTER_S = 300;
 
 export const State = Object.freeze({

@@ -21,12 +21,12 @@ from functools import partial
 from typing import Any
 from urllib.parse import quote, urlsplit
 
+from ringway.client_sdk.machine import AVOID_SPREAD_S, RETRY_SPREAD_S
 from ringway.core.hashing import XXH64, hashing
 from ringway.core.ring import Ring
 from tests.harness.cluster import Cluster
 
 ROUTES_AT_ONCE = 64
-AVOID_SPREAD_S = 1.0
 HANDSHAKE = ("GET {path} HTTP/1.1\r\nHost: {host}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
              "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n")
 
@@ -158,7 +158,8 @@ class Crowd:
     def lost(self, client: Light) -> None:
         """A connection ended or never opened: another route, without the node, after a while."""
         if not self._closing:
-            self._spawn(client, client.node, random.uniform(0.0, AVOID_SPREAD_S))
+            delay_s = random.uniform(0.0, RETRY_SPREAD_S) + random.uniform(0.0, AVOID_SPREAD_S)  # as the SDKs
+            self._spawn(client, client.node, delay_s)
 
     def _spawn(self, client: Light, avoid: str, delay_s: float) -> None:
         task = asyncio.get_running_loop().create_task(self._connect(client, avoid, delay_s))
