@@ -9,9 +9,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass, replace
 from enum import StrEnum
-from typing import Any
+from typing import Any, NamedTuple
 
 from ringway.core import close_codes
 from ringway.core.backoff import full_jitter, spread
@@ -84,9 +83,8 @@ class IllegalEvent(RuntimeError):
     """An event that the state does not know: a bug in the caller. The machine has not changed."""
 
 
-@dataclass(frozen=True, slots=True)
-class Machine:
-    """Everything the policy remembers.
+class Machine(NamedTuple):
+    """Everything the policy remembers; a tuple, as the next one is made several times a connection.
 
     `live` and `attempt` are the stamps of the connection in use and of what is being tried, 0 for none; `step` is what
     the attempt is at. `url` empty while waiting means: ask for a route when the wait is over. `patience_s`: how long
@@ -161,7 +159,7 @@ def _is_late(m: Machine, event: Event) -> bool:
 
 
 def _start(m: Machine, event: Start, now: float, random: Random) -> Step:
-    return _resolve(replace(m, lookup=int(random() * m.lookups)))
+    return _resolve(m._replace(lookup=int(random() * m.lookups)))
 
 
 def _close(m: Machine, event: Close, now: float, random: Random) -> Step:
@@ -169,9 +167,9 @@ def _close(m: Machine, event: Close, now: float, random: Random) -> Step:
 
 
 def _routed(m: Machine, event: Routed, now: float, random: Random) -> Step:
-    m = replace(_saw(m, event.gen, event.epoch), url=event.url, node=event.node)
+    m = _saw(m, event.gen, event.epoch)._replace(url=event.url, node=event.node)
     if m.live and event.node == m.live_node:  # the ring changed back: nothing to move
-        return replace(m, step=State.OPEN, attempt=0), ()
+        return m._replace(step=State.OPEN, attempt=0), ()
     if event.connect_after_ms > 0:
         return _wait(m, event.connect_after_ms / 1000)
     return _connect(m)
@@ -181,10 +179,10 @@ def _lookup_failed(m: Machine, event: LookupFailed, now: float, random: Random) 
     mendable = event.status in (0, 408, 429) or event.status >= 500
     if not mendable and not m.live:
         return _end(m, Stop(event.status, event.code, event.message))
-    m = replace(m, tried=m.tried + 1, retry_after=max(m.retry_after, min(event.retry_after, MAX_RETRY_AFTER_S)))
+    m = m._replace(tried=m.tried + 1, retry_after=max(m.retry_after, min(event.retry_after, MAX_RETRY_AFTER_S)))
     if mendable and event.status != 429 and m.tried < m.lookups:
-        return _resolve(replace(m, lookup=(m.lookup + 1) % m.lookups), anew=False)
-    m = replace(m, failures=m.failures + 1, url="")
+        return _resolve(m._replace(lookup=(m.lookup + 1) % m.lookups), anew=False)
+    m = m._replace(failures=m.failures + 1, url="")
     if m.retry_after:
         return _wait(m, m.retry_after + spread(max(1.0, m.retry_after), random))
     return _wait(m, full_jitter(m.failures, random))
@@ -196,9 +194,9 @@ def _timer(m: Machine, event: Timer, now: float, random: Random) -> Step:
 
 def _welcome(m: Machine, event: Welcome, now: float, random: Random) -> Step:
     old = (Drop(m.live),) if m.live else ()
-    opened = replace(
-        _saw(m, event.gen, event.epoch), step=State.OPEN, live=event.stamp, attempt=0, live_url=m.url,
-        live_node=event.node, resume=event.resume, avoid="", opened_at=now,
+    opened = _saw(m, event.gen, event.epoch)._replace(
+        step=State.OPEN, live=event.stamp, attempt=0, live_url=m.url, live_node=event.node, resume=event.resume,
+        avoid="", opened_at=now,
     )
     return opened, (Adopt(event.stamp), *old)
 
@@ -207,7 +205,7 @@ def _move(m: Machine, event: Move, now: float, random: Random) -> Step:
     if (event.gen, event.epoch) < (m.gen, m.epoch):  # a node behind the ring may not redirect anybody
         return m, ()
     old = (Drop(m.attempt),) if m.attempt else ()
-    m = replace(_saw(m, event.gen, event.epoch), url=event.url, node=event.node, patience_s=event.deadline_ms / 1000)
+    m = _saw(m, event.gen, event.epoch)._replace(url=event.url, node=event.node, patience_s=event.deadline_ms / 1000)
     m, actions = _connect(m)
     return m, (*old, *actions)
 
@@ -216,15 +214,15 @@ def _lost(m: Machine, event: Lost, now: float, random: Random) -> Step:
     wish = close_codes.parse_reason(event.reason)
     m = _saw(m, m.gen, wish.epoch)
     if event.stamp == m.attempt:
-        return _after_failure(replace(m, attempt=0), event, wish.spread_ms / 1000, random)
+        return _after_failure(m._replace(attempt=0), event, wish.spread_ms / 1000, random)
     if now - m.opened_at >= HEALTHY_S:
-        m = replace(m, failures=0, hops=0, retried=False)
+        m = m._replace(failures=0, hops=0, retried=False)
     if m.step is State.OPEN:
-        return _after_loss(replace(m, live=0, node=m.live_node), event, wish.spread_ms / 1000, random)
+        return _after_loss(m._replace(live=0, node=m.live_node), event, wish.spread_ms / 1000, random)
     # Moving. A 4009 may be our own new session taking over before its welcome reached us.
     if close_codes.action_for(event.code) is close_codes.Action.STOP and event.code != close_codes.CloseCode.REPLACED:
-        return _end(replace(m, live=0), Stop(event.code, event.reason))
-    return replace(m, live=0), ()
+        return _end(m._replace(live=0), Stop(event.code, event.reason))
+    return m._replace(live=0), ()
 
 
 def _after_loss(m: Machine, event: Lost, window_s: float, random: Random) -> Step:
@@ -232,7 +230,7 @@ def _after_loss(m: Machine, event: Lost, window_s: float, random: Random) -> Ste
     again = close_codes.action_for(event.code) is close_codes.Action.RETRY_NODE and m.resume and not m.retried
     if not again:
         return _after_failure(m, event, window_s, random)
-    m = replace(m, retried=True, url=with_ticket(m.live_url, m.resume), resume="")
+    m = m._replace(retried=True, url=with_ticket(m.live_url, m.resume), resume="")
     return _wait(m, spread(window_s or RETRY_SPREAD_S, random))
 
 
@@ -241,21 +239,21 @@ def _after_failure(m: Machine, event: Lost, window_s: float, random: Random) -> 
     action = close_codes.action_for(event.code)
     if action is close_codes.Action.STOP and not m.live:
         return _end(m, Stop(event.code, event.reason))
-    m = replace(m, url="")
+    m = m._replace(url="")
     if action is close_codes.Action.RE_ROUTE:
-        m = replace(m, hops=m.hops + 1, avoid="")
+        m = m._replace(hops=m.hops + 1, avoid="")
         if m.hops <= MAX_HOPS:
             return _wait(m, spread(window_s, random))
     unreachable = action is close_codes.Action.RETRY_NODE and not 4200 <= event.code <= 4299
     first = unreachable and not m.failures
-    m = replace(m, failures=m.failures + 1, avoid=m.node if unreachable else m.avoid)
+    m = m._replace(failures=m.failures + 1, avoid=m.node if unreachable else m.avoid)
     delay_s = spread(AVOID_SPREAD_S, random) if first else full_jitter(m.failures, random)
     return _wait(m, max(delay_s, spread(window_s, random)))
 
 
 def _resolve(m: Machine, *, anew: bool = True) -> Step:
     if anew:
-        m = replace(m, tried=0, retry_after=0.0)
+        m = m._replace(tried=0, retry_after=0.0)
     m = _attempt(m, State.RESOLVING)
     return m, (Resolve(m.attempt, m.lookup, m.min_epoch, m.avoid),)
 
@@ -273,17 +271,17 @@ def _wait(m: Machine, delay_s: float) -> Step:
 
 def _end(m: Machine, *last: Action) -> Step:
     drops = [Drop(stamp) for stamp in (m.attempt, m.live) if stamp]
-    return replace(m, step=State.CLOSED, live=0, attempt=0, resume=""), (*drops, *last)
+    return m._replace(step=State.CLOSED, live=0, attempt=0, resume=""), (*drops, *last)
 
 
 def _attempt(m: Machine, at: State) -> Machine:
-    return replace(m, step=at, stamp=m.stamp + 1, attempt=m.stamp + 1)
+    return m._replace(step=at, stamp=m.stamp + 1, attempt=m.stamp + 1)
 
 
 def _saw(m: Machine, gen: int, epoch: int) -> Machine:
     if (gen, epoch) <= (m.gen, m.epoch):
         return m
-    return replace(m, gen=gen, epoch=epoch)
+    return m._replace(gen=gen, epoch=epoch)
 
 
 def with_ticket(url: str, ticket: str) -> str:
