@@ -133,8 +133,8 @@ def watch(rig: Rig, strike: Strike, record: Round) -> None:
     record.apart_s = looking.apart_s
     if looking.ring is not None:
         record.ring, record.checksum = f"{looking.ring[0]}.{looking.ring[1]}", looking.ring[2]
-    if max(record.agreed_s, record.apart_s) > AGREE_S:
-        record.violations.append(f"apart for {max(record.agreed_s, record.apart_s):.1f} s: {looking.last}")
+    if (apart_s := max(record.agreed_s, record.apart_s)) > AGREE_S:
+        record.violations.append(f"apart for {apart_s:.1f} s: {looking.last}")
 
 
 def play(stage: Stage, faults: list[Fault], chance: random.Random) -> Round:

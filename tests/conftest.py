@@ -16,6 +16,7 @@ from xdist.scheduler import LoadScopeScheduling
 from ringway.ws_server import fast
 from tests.harness import cluster, redises, zookeepers
 from tests.harness.leaks import Resources, leaked
+from tests.harness.zookeeper_java import Certificates
 
 CHOICES = pytest.StashKey[tuple[zookeepers.Choice, redises.Choice]]()
 LASTING = pytest.StashKey[dict[str, str]]()
@@ -102,6 +103,12 @@ def redis_server(request: pytest.FixtureRequest) -> Iterator[redises.Provider]:
     """The Redis that all tests of this process share; tests that stop it take `own_redis`."""
     with request.config.stash[CHOICES][1].make() as server:
         yield server
+
+
+@pytest.fixture(scope="session")
+def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
+    """Of an authority that nothing but a test trusts."""
+    return Certificates.make(tmp_path_factory.mktemp("tls"))
 
 
 @pytest.fixture

@@ -26,15 +26,8 @@ ROUNDS, BLOCK = 4, 4_000_000
 
 
 @pytest.fixture(scope="module")
-def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
-    return Certificates.make(tmp_path_factory.mktemp("tls"))
-
-
-@pytest.fixture(scope="module")
 def echo(certificates: Certificates) -> Iterator[int]:
     """The port of a server, in a thread of its own, that sends back what it gets."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(certificates.cert, certificates.key)
     ports: list[int] = []
     ready, over = threading.Event(), threading.Event()
 
@@ -49,7 +42,7 @@ def echo(certificates: Certificates) -> Iterator[int]:
             writer.close()
 
     async def serve() -> None:
-        server = await asyncio.start_server(answer, "127.0.0.1", 0, ssl=context)
+        server = await asyncio.start_server(answer, "127.0.0.1", 0, ssl=serving(certificates))
         ports.append(server.sockets[0].getsockname()[1])
         ready.set()
         await asyncio.to_thread(over.wait)
@@ -61,6 +54,12 @@ def echo(certificates: Certificates) -> Iterator[int]:
     yield ports[0]
     over.set()
     thread.join()
+
+
+def serving(certificates: Certificates) -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificates.cert, certificates.key)
+    return context
 
 
 def trusting(certificates: Certificates, version: ssl.TLSVersion | None = None) -> ssl.SSLContext:
@@ -150,8 +149,7 @@ class Peer:
     """A server's side, by hand."""
 
     def __init__(self, certificates: Certificates) -> None:
-        self._context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        self._context.load_cert_chain(certificates.cert, certificates.key)
+        self._context = serving(certificates)
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port = self._listener.getsockname()[1]
 
