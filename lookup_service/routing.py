@@ -95,7 +95,7 @@ class Router:
         """One route, as JSON data.
 
         Raises:
-            Forbidden, NoActiveMember, Refusal (replica_behind, too_many_connects, checking_node, no_node_answers)
+            Forbidden, NoActiveMember, Refusal (replica_behind, too_many_connects, no_node_answers)
         """
         allow(identity, asked.uid)
         current = self._at_least(asked.min_version) if asked.min_version else self.rings.current()
@@ -119,7 +119,7 @@ class Router:
 
     def _avoiding(self, asked: RouteQuery) -> tuple[Current, Placement]:
         """The client could not reach where it would be sent: perhaps the ring knows better by now, else the node is
-        probed. One that answers the probe is the answer again: its owner is alive, the client's way to it is not.
+        probed. One that answers the probe is the answer again: the owner is alive, the client's way to it is not.
 
         Where all are marked, only who has tried the owner in vain is turned away; for others it is still the answer.
 
@@ -128,11 +128,13 @@ class Router:
         """
         self.refresh()
         current = self.rings.current()
+        suspected: frozenset[str] = frozenset()
         placed = place(current, asked.uid, self.softdown.down)
         for _ in asked.avoid:
             if placed.member.id not in asked.avoid or not self.softdown.suspect(placed.member):
                 break
-            placed = place(current, asked.uid, self.softdown.down)
+            suspected |= {placed.member.id}
+            placed = place(current, asked.uid, self.softdown.down | suspected)
         node = placed.member.id
         if node in asked.avoid and node in self.softdown.down:
             message = f"no node answers this lookup, nor {node} you; ask again after Retry-After, or another replica"

@@ -16,14 +16,8 @@ from typing import Protocol
 
 from ringway.core.errors import Unavailable
 from ringway.core.members import Member, State
-from ringway.zookeeper.probe import TIMEOUT_S
-
-from .answers import Refusal
 
 log = logging.getLogger(__name__)
-
-MAX_WAITING = 4
-PATIENCE_S = 0.5  # of who waits for another's probes, on top of the longest that they take
 
 Probe = Callable[[Member], bool]
 
@@ -62,37 +56,31 @@ class SoftDown:
         self._options = options or SoftDownOptions()
         self._probe, self._marks, self._clock = probe, marks, clock
         self._lock = threading.Lock()
-        self._checks: dict[str, _Check] = {}
+        self._probing: set[str] = set()
         self._alive_at: dict[str, float] = {}
         self._own: dict[str, float] = {}  # until when
         self._shared: frozenset[str] = frozenset()
-        self._waiting = threading.BoundedSemaphore(MAX_WAITING)
         self.on_verdict: list[Callable[[str, bool], None]] = []
         self.down: frozenset[str] = frozenset()
 
     def suspect(self, member: Member) -> bool:
-        """A client could not reach this node. Returns whether it is marked as down now.
+        """A client could not reach this node. Returns whether to pass the node over for this client.
 
-        One probe runs per node at a time; who comes meanwhile waits for its verdict, and a node that has just
-        answered is not asked again, so clients cannot make the lookup flood a node.
-
-        Raises:
-            Refusal: 503 `checking_node`, where enough requests wait for that probe already.
+        One probe runs per node at a time, and a node that has just answered is not asked again, so clients cannot make
+        the lookup flood a node. Who comes while the node is being probed is sent past it without waiting: a dead node's
+        clients all come at once. If it turns out to be alive after all, their sessions are sent home.
         """
         with self._lock:
-            if member.id in self.down:
+            if member.id in self.down or member.id in self._probing:
                 return True
             if self._clock() - self._alive_at.get(member.id, float("-inf")) < self._options.alive_s:
                 return False
-            check = self._checks.get(member.id)
-            mine = check is None
-            if check is None:
-                check = self._checks[member.id] = _Check()
-        if mine:
-            self._run(member, check)
-        else:
-            self._join(member, check)
-        return member.id in self.down
+            self._probing.add(member.id)
+        try:
+            return not self._answers(member)
+        finally:
+            with self._lock:
+                self._probing.discard(member.id)
 
     def placed(self, uid: str, node: str) -> None:
         """Note that `uid` was sent to `node`, which does not own it, so that messages are forwarded there."""
@@ -118,28 +106,16 @@ class SoftDown:
         finally:
             self._replace(listed.keys(), active)
 
-    def _run(self, member: Member, check: _Check) -> None:
-        try:
-            alive = any(self._probe(member) for _ in range(self._options.probes))
-            if alive:
-                self._alive_at[member.id] = self._clock()
-            else:
-                self._mark(member)
-            for call in self.on_verdict:
-                call(member.id, alive)
-        finally:
-            with self._lock:
-                self._checks.pop(member.id, None)
-            check.done.set()
-
-    def _join(self, member: Member, check: _Check) -> None:
-        if not self._waiting.acquire(blocking=False):
-            message = f"node {member.id} is being probed; ask again after Retry-After"
-            raise Refusal(503, "checking_node", message, retry_after=1.0)
-        try:
-            check.done.wait(self._options.probes * TIMEOUT_S + PATIENCE_S)
-        finally:
-            self._waiting.release()
+    def _answers(self, member: Member) -> bool:
+        """Whether one of so many probes finds it alive; otherwise it is marked."""
+        alive = any(self._probe(member) for _ in range(self._options.probes))
+        if alive:
+            self._alive_at[member.id] = self._clock()
+        else:
+            self._mark(member)
+        for call in self.on_verdict:
+            call(member.id, alive)
+        return alive
 
     def _mark(self, member: Member) -> None:
         ttl_s = self._options.ttl_s
@@ -164,12 +140,3 @@ class SoftDown:
         with self._lock:
             marked = self._own.keys() | self._shared
             self.down = frozenset((self._own.keys() if active <= marked else marked) & listed)
-
-
-class _Check:
-    """A probe in flight."""
-
-    __slots__ = ("done",)
-
-    def __init__(self) -> None:
-        self.done = threading.Event()

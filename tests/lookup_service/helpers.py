@@ -35,10 +35,10 @@ def rings(*names: Member | str, epoch: int = 1) -> Rings:
 
 
 class FakeSoftDown:
-    """Marks a node where `dead` says so; notes what it was asked."""
+    """Marks a node where `dead` says so; notes what it was asked. For those in `probed` there is no verdict yet."""
 
-    def __init__(self, dead: Iterable[str] = ()) -> None:
-        self.dead = set(dead)
+    def __init__(self, dead: Iterable[str] = (), probed: Iterable[str] = ()) -> None:
+        self.dead, self.probed = set(dead), set(probed)
         self.down: frozenset[str] = frozenset()
         self.suspected: list[str] = []
         self.away: list[tuple[str, str]] = []
@@ -47,7 +47,7 @@ class FakeSoftDown:
         self.suspected.append(node.id)
         if node.id in self.dead:
             self.down |= {node.id}
-        return node.id in self.down
+        return node.id in self.down or node.id in self.probed
 
     def placed(self, uid: str, node: str) -> None:
         self.away.append((uid, node))

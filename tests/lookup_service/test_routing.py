@@ -190,6 +190,24 @@ def test_avoid_of_two_dead_nodes_goes_to_the_third() -> None:
     assert body["node"] == third
 
 
+def test_avoid_of_a_node_that_is_being_probed_goes_past_it() -> None:
+    made = rings("n1", "n2", "n3")
+    first, second, third = made.current().view.ring.preference("alice", 3)
+    softdown = FakeSoftDown(probed=[first], dead=[second])
+    _, body, _ = ask(router(made, softdown=softdown), f"uid=alice&avoid={first},{second}")
+    assert (body["node"], body["reason"], softdown.away) == (third, "softdown", [("alice", third)])
+    _, body, _ = ask(router(made, softdown=softdown), "uid=alice")
+    assert (body["node"], body["reason"]) == (first, "route")  # there is no verdict yet
+
+
+def test_where_every_node_is_being_probed_the_owner_is_the_answer() -> None:
+    made = rings("n1", "n2")
+    owner, other = made.current().view.ring.preference("alice", 2)
+    at = router(made, softdown=FakeSoftDown(probed=[owner, other]))
+    _, body, _ = ask(at, f"uid=alice&avoid={owner},{other}")
+    assert (body["node"], body["reason"]) == (owner, "route")
+
+
 @pytest.mark.parametrize("names", [("n1",), ("n1", "n2", "n3")])
 def test_when_nobody_answers_who_could_not_reach_the_owner_is_told_so(names: tuple[str, ...]) -> None:
     made, softdown = rings(*names), FakeSoftDown(dead=names)

@@ -8,8 +8,7 @@ import pytest
 
 from ringway.core.errors import Unavailable
 from ringway.core.members import Member, State
-from ringway.lookup_service.answers import Refusal
-from ringway.lookup_service.softdown import MAX_WAITING, SoftDown, SoftDownOptions
+from ringway.lookup_service.softdown import SoftDown, SoftDownOptions
 from tests.harness.waiting import wait_until
 from tests.lookup_service.helpers import member
 
@@ -101,25 +100,31 @@ def test_a_marked_node_is_not_probed_by_requests() -> None:
     assert probe.asked == []
 
 
-def test_one_probe_at_a_time_and_a_bounded_number_of_requests_wait_for_it() -> None:
-    probe = Probe("n1")
+@pytest.mark.parametrize(("dead", "verdict"), [(["n1"], True), ([], False)])
+def test_who_comes_while_a_node_is_probed_is_sent_past_it_without_waiting(dead: list[str], verdict: bool) -> None:
+    probe = Probe(*dead)
     probe.gate.clear()
     softdown = SoftDown(probe, FakeMarks())
     verdicts: list[bool] = []
-    threads = [threading.Thread(target=lambda: verdicts.append(softdown.suspect(N1))) for _ in range(MAX_WAITING + 1)]
-    threads[0].start()
+    first = threading.Thread(target=lambda: verdicts.append(softdown.suspect(N1)))
+    first.start()
     wait_until(lambda: probe.asked)
-    for thread in threads[1:]:
-        thread.start()
-    wait_until(lambda: softdown._waiting._value == 0)
-    with pytest.raises(Refusal, match="is being probed") as refused:
-        softdown.suspect(N1)
-    assert (refused.value.status, refused.value.code) == (503, "checking_node")
+    assert [softdown.suspect(N1) for _ in range(100)] == [True] * 100
+    assert (softdown.down, verdicts) == (frozenset(), [])  # that is no verdict yet
     probe.gate.set()
-    for thread in threads:
-        thread.join(5)
-    assert verdicts == [True] * len(threads)
-    assert probe.asked == ["n1"] * OPTIONS.probes
+    first.join(5)
+    assert (verdicts, softdown.suspect(N1)) == ([verdict], verdict)
+    assert len(probe.asked) == (OPTIONS.probes if dead else 1)
+
+
+def test_a_probe_that_breaks_does_not_leave_the_node_suspected_for_ever() -> None:
+    def broken(node: Member) -> bool:
+        raise RuntimeError("no threads left")
+
+    softdown = SoftDown(broken, FakeMarks())
+    for _ in range(2):
+        with pytest.raises(RuntimeError):
+            softdown.suspect(N1)
 
 
 def test_nodes_are_probed_independently() -> None:
