@@ -37,7 +37,7 @@ from .events import (
 MAX_HOPS = 5  # re-routes in a row without a healthy connection; then each further one backs off
 HEALTHY_S = 5.0  # a connection that lasted this long wipes the count of hops and failures
 RETRY_SPREAD_S = 0.2  # a broken connection: a crowd comes back to the same node over this window
-AVOID_SPREAD_S = 0.25  # an unreachable node: its crowd asks for another route over this window, then backs off for real
+AVOID_SPREAD_S = 0.25  # an unreachable node: a crowd that was not spread yet asks for another route over this window
 MAX_RETRY_AFTER_S = 300.0
 
 Random = Callable[[], float]
@@ -214,7 +214,7 @@ def _lost(m: Machine, event: Lost, now: float, random: Random) -> Step:
     wish = close_codes.parse_reason(event.reason)
     m = _saw(m, m.gen, wish.epoch)
     if event.stamp == m.attempt:
-        return _after_failure(m._replace(attempt=0), event, wish.spread_ms / 1000, random)
+        return _after_failure(m._replace(attempt=0), event, wish.spread_ms / 1000, random, apart=m.retried)
     if now - m.opened_at >= HEALTHY_S:
         m = m._replace(failures=0, hops=0, retried=False)
     if m.step is State.OPEN:
@@ -234,8 +234,11 @@ def _after_loss(m: Machine, event: Lost, window_s: float, random: Random) -> Ste
     return _wait(m, spread(window_s or RETRY_SPREAD_S, random))
 
 
-def _after_failure(m: Machine, event: Lost, window_s: float, random: Random) -> Step:
-    """Nothing more to gain from this node: stop, or ask for a route now or later."""
+def _after_failure(m: Machine, event: Lost, window_s: float, random: Random, *, apart: bool = False) -> Step:
+    """Nothing more to gain from this node: stop, or ask for a route now or later.
+
+    Args: apart: a crowd was spread before it tried the node again, and need not be again.
+    """
     action = close_codes.action_for(event.code)
     if action is close_codes.Action.STOP and not m.live:
         return _end(m, Stop(event.code, event.reason))
@@ -247,7 +250,7 @@ def _after_failure(m: Machine, event: Lost, window_s: float, random: Random) -> 
     unreachable = action is close_codes.Action.RETRY_NODE and not 4200 <= event.code <= 4299
     first = unreachable and not m.failures
     m = m._replace(failures=m.failures + 1, avoid=m.node if unreachable else m.avoid)
-    delay_s = spread(AVOID_SPREAD_S, random) if first else full_jitter(m.failures, random)
+    delay_s = spread(0.0 if apart else AVOID_SPREAD_S, random) if first else full_jitter(m.failures, random)
     return _wait(m, max(delay_s, spread(window_s, random)))
 
 

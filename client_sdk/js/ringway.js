@@ -290,7 +290,9 @@ const RULES = {
     const wish = parseReason(reason);
     const windowS = wish.spreadMs / 1000;
     let next = saw(m, m.gen, wish.epoch);
-    if (event.stamp === m.attempt) return afterFailure(change(next, { attempt: 0 }), code, reason, windowS, random);
+    if (event.stamp === m.attempt) {
+      return afterFailure(change(next, { attempt: 0 }), code, reason, windowS, random, m.retried);
+    }
     if (now - m.openedAt >= HEALTHY_S) next = change(next, { failures: 0, hops: 0, retried: false });
     if (m.step === "open") {
       return afterLoss(change(next, { live: 0, node: m.liveNode }), code, reason, windowS, random);
@@ -308,7 +310,8 @@ function afterLoss(m, code, reason, windowS, random) {
   return wait(again, spread(windowS || RETRY_SPREAD_S, random));
 }
 
-function afterFailure(m, code, reason, windowS, random) {
+/** `apart`: a crowd was spread before it tried the node again, and need not be again. */
+function afterFailure(m, code, reason, windowS, random, apart = false) {
   const action = actionFor(code);
   if (action === "stop" && !m.live) return end(m, stop(code, reason));
   let next = change(m, { url: "" });
@@ -319,7 +322,7 @@ function afterFailure(m, code, reason, windowS, random) {
   const unreachable = action === "retry_node" && !(code >= 4200 && code <= 4299);
   const first = unreachable && !next.failures;
   next = change(next, { failures: next.failures + 1, avoid: unreachable ? next.node : next.avoid });
-  const delayS = first ? spread(AVOID_SPREAD_S, random) : fullJitter(next.failures, random);
+  const delayS = first ? spread(apart ? 0 : AVOID_SPREAD_S, random) : fullJitter(next.failures, random);
   return wait(next, Math.max(delayS, spread(windowS, random)));
 }
 

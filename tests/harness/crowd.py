@@ -21,7 +21,7 @@ from functools import partial
 from typing import Any
 from urllib.parse import quote, urlsplit
 
-from ringway.client_sdk.machine import AVOID_SPREAD_S, RETRY_SPREAD_S
+from ringway.client_sdk.machine import RETRY_SPREAD_S
 from ringway.core.hashing import XXH64, hashing
 from ringway.core.ring import Ring
 from tests.harness.cluster import Cluster
@@ -158,7 +158,7 @@ class Crowd:
     def lost(self, client: Light) -> None:
         """A connection ended or never opened: another route, without the node, after a while."""
         if not self._closing:
-            delay_s = random.uniform(0.0, RETRY_SPREAD_S) + random.uniform(0.0, AVOID_SPREAD_S)  # as the SDKs
+            delay_s = random.uniform(0.0, RETRY_SPREAD_S)  # as the SDKs
             self._spawn(client, client.node, delay_s)
 
     def _spawn(self, client: Light, avoid: str, delay_s: float) -> None:
