@@ -27,6 +27,8 @@ from .lanes import Lane
 from .order import Order
 from .redis_link import AWAY, SERVICE, RedisLink
 
+ACKS_GATHER_S = 0.1  # an ack has no answer: nobody waits for it
+
 Done = Callable[[Appended | Unavailable], object]
 Cursor = tuple[str, str]  # uid, channel
 
@@ -45,7 +47,7 @@ class Batcher:
         self._log, self._client, self._keys, self._link = log, client, keys, link
         self._appends: Lane[_Write] = Lane("appending to logs", self._append)
         self._notices: Lane[tuple[str, bytes]] = Lane("publishing notices", self._publish)
-        self._ack_turns: Lane[None] = Lane("moving read cursors", self._ack)
+        self._ack_turns: Lane[None] = Lane("moving read cursors", self._ack, gather_s=ACKS_GATHER_S)
         self._acks: dict[Cursor, Position] = {}
         self._acked: dict[Cursor, Position] = {}  # written since `_turned`, and in the WINDOW_S before
         self._acked_before: dict[Cursor, Position] = {}
@@ -66,8 +68,11 @@ class Batcher:
             lane.start()
 
     def stop(self) -> None:
+        """Appends that wait are lost, and were not answered; read cursors are written."""
         for lane in (self._appends, self._notices, self._ack_turns):
             lane.stop()
+        if self._link.up:
+            self._ack([])
 
     def append(self, append: Append, done: Done, *, sid: str = "") -> None:
         """Append to a log and call `done` with what became of it, at once if that is known already.

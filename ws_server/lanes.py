@@ -25,7 +25,7 @@ class Lane(Generic[T]):
 
     def __init__(
         self, name: str, work: Callable[[list[T]], None], *, batch: int = 512, limit: float = QUEUE_LIMIT,
-        workers: int = 1,
+        workers: int = 1, gather_s: float = 0.0,
     ) -> None:
         """
         Args:
@@ -33,11 +33,12 @@ class Lane(Generic[T]):
             limit: items that wait at most, `inf` where nobody may be turned away.
             workers: batches at a time: with two, one is with the server while the other is dealt with here. Order then
                 holds within each.
+            gather_s: seconds from the first item to its batch, for items that are in no hurry.
         """
         self._name, self._work, self._batch, self._limit = name, work, batch, limit
         self._items: deque[T] = deque()
         self._ready = Event()
-        self._workers = workers
+        self._workers, self._gather_s = workers, gather_s
         self._greenlets: list[Any] = []
 
     def __len__(self) -> int:
@@ -63,6 +64,8 @@ class Lane(Generic[T]):
             self._ready.wait()
             self._ready.clear()
             while self._items:
+                if self._gather_s:
+                    gevent.sleep(self._gather_s)
                 self._turn([self._items.popleft() for _ in range(min(self._batch, len(self._items)))])
 
     def _turn(self, items: list[T]) -> None:

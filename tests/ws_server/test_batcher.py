@@ -60,6 +60,23 @@ def test_of_two_devices_the_one_that_has_read_further_moves_the_cursor(node: Nod
     assert node.wait_for_cursor() == furthest
 
 
+def test_what_is_read_in_the_same_moment_goes_out_together_and_a_node_that_ends_takes_nothing_along(
+    node: Node, own_redis: redises.RealRedis
+) -> None:
+    def commands() -> int:
+        return int(node.client.info("commandstats").get("cmdstat_evalsha", {}).get("calls", 0))
+
+    node.ack(Position("g", 1))
+    node.wait_for_cursor()
+    before = commands()
+    for seq in range(2, 52):
+        node.ack(Position("g", seq))
+        gevent.sleep(0)
+    node.batcher.stop()
+    assert cursors.read(node.client, node.keys, "bob", [CH]) == [Position("g", 51)]
+    assert 1 <= commands() - before <= 5
+
+
 def test_what_was_read_while_redis_is_away_does_not_turn_the_cursor_back(
     node: Node, own_redis: redises.RealRedis
 ) -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import gevent
 import pytest
@@ -12,7 +13,7 @@ from ringway.ws_server.lanes import Lane
 def lane() -> Iterator[Callable[..., Lane[int]]]:
     made: list[Lane[int]] = []
 
-    def make(work: Callable[[list[int]], None], **limits: int) -> Lane[int]:
+    def make(work: Callable[[list[int]], None], **limits: Any) -> Lane[int]:
         made.append(Lane("testing", work, **limits))
         made[-1].start()
         return made[-1]
@@ -25,6 +26,20 @@ def lane() -> Iterator[Callable[..., Lane[int]]]:
 def settle() -> None:
     for _ in range(20):
         gevent.sleep(0)
+
+
+def test_items_in_no_hurry_gather_first(lane: Callable[..., Lane[int]]) -> None:
+    batches: list[list[int]] = []
+    one = lane(batches.append, gather_s=1.0)
+    one.put(1)
+    settle()
+    one.put(2)
+    settle()
+    assert batches == []
+    with gevent.Timeout(5):
+        while not batches:
+            gevent.sleep(0.01)
+    assert batches == [[1, 2]]
 
 
 def test_what_gathers_while_a_batch_is_out_is_the_next_batch(lane: Callable[..., Lane[int]]) -> None:
