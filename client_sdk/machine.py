@@ -64,7 +64,7 @@ TRANSITIONS: dict[str, dict[str, tuple[str, ...]]] = {
         "close": ("closed",),
     },
     "waiting": {"timer": ("resolving", "connecting"), "close": ("closed",)},
-    "connecting": {"welcome": ("open",), "lost": ("waiting", "closed"), "close": ("closed",)},
+    "connecting": {"welcome": ("open",), "lost": ("resolving", "waiting", "closed"), "close": ("closed",)},
     "open": {"move": ("open", "moving"), "lost": ("waiting", "closed"), "close": ("closed",)},
     "moving": {
         "routed": ("moving", "open"),
@@ -250,7 +250,9 @@ def _after_failure(m: Machine, event: Lost, window_s: float, random: Random, *, 
     unreachable = action is close_codes.Action.RETRY_NODE and not 4200 <= event.code <= 4299
     first = unreachable and not m.failures
     m = m._replace(failures=m.failures + 1, avoid=m.node if unreachable else m.avoid)
-    delay_s = spread(0.0 if apart else AVOID_SPREAD_S, random) if first else full_jitter(m.failures, random)
+    if first and apart and not window_s:
+        return _resolve(m)
+    delay_s = spread(AVOID_SPREAD_S, random) if first else full_jitter(m.failures, random)
     return _wait(m, max(delay_s, spread(window_s, random)))
 
 

@@ -157,7 +157,7 @@ export const TRANSITIONS = Object.freeze({
     close: ["closed"],
   },
   waiting: { timer: ["resolving", "connecting"], close: ["closed"] },
-  connecting: { welcome: ["open"], lost: ["waiting", "closed"], close: ["closed"] },
+  connecting: { welcome: ["open"], lost: ["resolving", "waiting", "closed"], close: ["closed"] },
   open: { move: ["open", "moving"], lost: ["waiting", "closed"], close: ["closed"] },
   moving: {
     routed: ["moving", "open"],
@@ -322,7 +322,8 @@ function afterFailure(m, code, reason, windowS, random, apart = false) {
   const unreachable = action === "retry_node" && !(code >= 4200 && code <= 4299);
   const first = unreachable && !next.failures;
   next = change(next, { failures: next.failures + 1, avoid: unreachable ? next.node : next.avoid });
-  const delayS = first ? spread(apart ? 0 : AVOID_SPREAD_S, random) : fullJitter(next.failures, random);
+  if (first && apart && !windowS) return resolve(next);
+  const delayS = first ? spread(AVOID_SPREAD_S, random) : fullJitter(next.failures, random);
   return wait(next, Math.max(delayS, spread(windowS, random)));
 }
 
