@@ -1,4 +1,4 @@
-"""`AsyncClient`: the client for asyncio. One task a connection, one timer a client; thousands fit in a process."""
+"""`AsyncClient`: the client for asyncio. No task once it is open, one timer a client; thousands fit in a process."""
 
 from __future__ import annotations
 
@@ -9,8 +9,7 @@ from collections import deque
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
 from typing import Any
 
-from websockets.asyncio.client import ClientConnection
-from websockets.exceptions import ConnectionClosed, WebSocketException
+from websockets.exceptions import WebSocketException
 
 from ringway.core.close_codes import CloseCode
 from ringway.core.errors import ClientError
@@ -47,14 +46,14 @@ class AsyncClient(BaseClient[AsyncReceipt]):
         self._token = token
         self._async_callback = inspect.iscoroutinefunction(self._on_message)
         self._resolver: AsyncResolver | None = None
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._ends: set[asyncio.Future[None]] = set()  # of tasks, and of sockets that are being closed
         self._connections: dict[int, Connection] = {}
         self._pending: dict[int, asyncio.TimerHandle | asyncio.Task[None]] = {}  # waits and routes under way, by stamp
         self._live: Connection | None = None
         self._timers: dict[str, asyncio.TimerHandle] = {}
         self._messages: deque[Message] = deque()
-        self._arrived, self._room, self._settled = asyncio.Event(), asyncio.Event(), asyncio.Event()
-        self._intake = asyncio.Lock()  # a message is judged new and queued in one go, whichever connection it came by
+        self._arrived, self._settled = asyncio.Event(), asyncio.Event()
+        self._held = False  # a connection reads no more, as the application is behind
         self._handed: Message | None = None
 
     async def connect(self, wait: bool = True, timeout: float | None = 30.0) -> None:
@@ -93,7 +92,7 @@ class AsyncClient(BaseClient[AsyncReceipt]):
             except TimeoutError:
                 raise TimeoutError(f"no message within {timeout} s") from None
         self._handed = self._messages.popleft()
-        self._room.set()
+        self._read_on()
         return self._handed
 
     async def __aiter__(self) -> AsyncIterator[Message]:
@@ -120,12 +119,12 @@ class AsyncClient(BaseClient[AsyncReceipt]):
         """Stop for good. What has no ok fails with ClientClosed; `flush` first to wait for it."""
         if self.state is not State.CLOSED:
             self._due_acks()
-            if self._live is not None and self._live.writer is not None:
-                await asyncio.wait([self._live.writer], timeout=CLOSE_TIMEOUT_S)
+            if self._live is not None:
+                await self._live.written(CLOSE_TIMEOUT_S)
             self._feed(Close())
-        tasks = self._tasks - {asyncio.current_task()}
-        if tasks:
-            await asyncio.wait(tasks, timeout=2 * CLOSE_TIMEOUT_S)
+        ends = (self._ends | {each.gone for each in self._connections.values()}) - {asyncio.current_task()}
+        if ends:
+            await asyncio.wait(ends, timeout=2 * CLOSE_TIMEOUT_S)
 
     async def __aenter__(self) -> AsyncClient:
         try:
@@ -166,9 +165,10 @@ class AsyncClient(BaseClient[AsyncReceipt]):
         self._pending[action.stamp] = asyncio.get_running_loop().call_later(action.delay_s, over)
 
     def _connect(self, action: Connect) -> None:
-        connection = self._connections[action.stamp] = Connection(action.stamp, self._wrote)
+        connection = Connection(action.stamp, welcomed=self._welcomed, attend=self._attend, wrote=self._wrote)
+        self._connections[action.stamp] = connection
         within_s = max(self._open_timeout_s, action.within_s)
-        connection.task = self._spawn(self._run(connection, self._talk.url(action.url), within_s))
+        connection.task = self._spawn(self._open(connection, self._talk.url(action.url), within_s))
 
     def _adopt(self, stamp: int) -> None:
         self._live = connection = self._connections[stamp]
@@ -186,8 +186,8 @@ class AsyncClient(BaseClient[AsyncReceipt]):
         connection, pending = self._connections.get(stamp), self._pending.pop(stamp, None)
         if pending is not None:
             pending.cancel()
-        if connection is not None and connection.ws is not None:
-            self._spawn(connection.ws.close())  # its reader goes on until the close is answered
+        if connection is not None and connection.opened:
+            connection.close()  # it is read until the close is answered
         elif connection is not None and connection.task is not None:
             connection.task.cancel()
 
@@ -206,66 +206,86 @@ class AsyncClient(BaseClient[AsyncReceipt]):
         self._timers.clear()
         self._talk.end(self._ended())
         self._arrived.set()
-        self._room.set()
+        self._read_on()
         if self._resolver is not None:
             self._spawn(self._resolver.close())
 
     # A connection's life.
 
-    async def _run(self, connection: Connection, url: str, within_s: float) -> None:
-        code, reason = BROKEN, ""
+    async def _open(self, connection: Connection, url: str, within_s: float) -> None:
         try:
-            ws = await self._open(connection, url, within_s)
-            async for text in ws:
-                connection.liveness.pause()
-                await self._take(connection, text)
-                connection.liveness.resume(asyncio.get_running_loop().time())
-            code, reason = ws.close_code or BROKEN, ws.close_reason or ""
-        except ConnectionClosed as error:
-            code, reason = (error.rcvd.code, error.rcvd.reason) if error.rcvd else (BROKEN, str(error))
-        except Resync as error:
-            code, reason = CloseCode.GAP, f"a message of {error} is missing"
+            async with asyncio.timeout(within_s):
+                await connection.open(url, self._ssl)
         except (OSError, TimeoutError, WebSocketException, *NONSENSE) as error:
-            reason = f"{type(error).__name__}: {error}"
-        finally:
-            del self._connections[connection.stamp]
-            if connection.writer is not None:
-                connection.writer.cancel()
-            if connection.ws is not None and connection.ws.close_code is None:
-                self._spawn(connection.ws.close())
-        self._over(connection, code, reason)
+            if not connection.opened:
+                connection.abort()
+                self._over(connection, BROKEN, f"{type(error).__name__}: {error}")
+        except asyncio.CancelledError:
+            connection.abort()
+            self._note(self._connections.pop(connection.stamp).gone)
+            raise
+        else:
+            if connection.end is not None and not connection.opened:
+                self._over(connection, *connection.end)
 
-    async def _open(self, connection: Connection, url: str, within_s: float) -> ClientConnection:
-        ws, frame = await connection.open(url, within_s, self._ssl)
+    def _welcomed(self, connection: Connection, frame: dict[str, Any]) -> None:
         self._feed(Welcome(connection.stamp, frame["node"], frame["gen"], frame["epoch"], frame.get("resume", "")))
-        return ws
+
+    def _attend(self, connection: Connection) -> None:
+        """Take what a connection has read, as far as there is room for messages, and after that its end."""
+        if connection.stamp not in self._connections:
+            return
+        try:
+            while connection.unread:
+                if self._full:
+                    self._held = True
+                    connection.hold()
+                    return
+                self._take(connection, connection.unread.popleft())
+        except Resync as error:
+            connection.close()
+            self._over(connection, CloseCode.GAP, f"a message of {error} is missing")
+            return
+        if connection.end is not None:
+            self._over(connection, *connection.end)
+
+    def _read_on(self) -> None:
+        """There is room again for what connections have read."""
+        if self._held and not self._full:
+            self._held = False
+            for connection in list(self._connections.values()):
+                connection.go_on()
+                self._attend(connection)
+
+    @property
+    def _full(self) -> bool:
+        """Whether the application is so far behind that nothing more is read for it."""
+        return len(self._messages) >= self._inbox_limit and self.state is not State.CLOSED
 
     def _over(self, connection: Connection, code: int, reason: str) -> None:
+        del self._connections[connection.stamp]
+        self._note(connection.gone)
         if connection is self._live:
             self._live = None
             self._talk.lost(code)
         self._feed(Lost(connection.stamp, code, reason))
 
-    async def _take(self, connection: Connection, text: str | bytes) -> None:
-        async with self._intake:
-            for happening in self._hear(connection.stamp, text):
-                if isinstance(happening, Message):
-                    await self._deliver(happening)
-                elif isinstance(happening, Held):
-                    self._later("retry", self._retry_delay_s, self._again)
-                elif isinstance(happening, Behind):
-                    raise Resync(happening.ch)
-                else:
-                    self._report(happening)
+    def _take(self, connection: Connection, text: str) -> None:
+        for happening in self._hear(connection.stamp, text):
+            if isinstance(happening, Message):
+                self._deliver(happening)
+            elif isinstance(happening, Held):
+                self._later("retry", self._retry_delay_s, self._again)
+            elif isinstance(happening, Behind):
+                raise Resync(happening.ch)
+            else:
+                self._report(happening)
 
-    async def _deliver(self, message: Message) -> None:
+    def _deliver(self, message: Message) -> None:
         if self._on_message is not None and not self._async_callback:
             self._tell(self._on_message, message)
             self._done(message)
             return
-        while len(self._messages) >= self._inbox_limit and self.state is not State.CLOSED:
-            self._room.clear()
-            await self._room.wait()
         self._messages.append(message)
         if self._on_message is None:
             self._arrived.set()
@@ -282,7 +302,7 @@ class AsyncClient(BaseClient[AsyncReceipt]):
             except Exception:  # noqa: BLE001 - the application's code may raise anything
                 log.exception("%s: on_message failed for %s %s", self.uid, message.ch, message.id)
             self._messages.popleft()
-            self._room.set()
+            self._read_on()
             self._done(message)
 
     def _done(self, message: Message) -> None:
@@ -295,9 +315,8 @@ class AsyncClient(BaseClient[AsyncReceipt]):
         return self._live.outgoing if self._live is not None else None
 
     def _flush_writes(self) -> None:
-        live = self._live
-        if live is not None and live.outgoing and (live.writer is None or live.writer.done()):
-            live.writer = self._spawn(live.write_all())
+        if self._live is not None and self._live.outgoing:
+            self._live.flush()
 
     def _ack_soon(self) -> None:
         self._later("ack", lambda: ACK_EVERY_S, self._due_acks)
@@ -305,11 +324,11 @@ class AsyncClient(BaseClient[AsyncReceipt]):
     def _watch(self) -> None:
         """Ping a silent node, give up a dead one. Starts anew with each connection."""
         connection = self._live
-        if connection is None or connection.ws is None:
+        if connection is None:
             return
         now = asyncio.get_running_loop().time()
         if connection.liveness.dead(now):
-            connection.ws.transport.abort()
+            connection.abort()
             return
         if connection.liveness.ping_due(now):
             self._write([PING])
@@ -327,6 +346,11 @@ class AsyncClient(BaseClient[AsyncReceipt]):
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.get_running_loop().create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        self._note(task)
         return task
+
+    def _note(self, end: asyncio.Future[None]) -> None:
+        """For close() to wait for."""
+        if not end.done():
+            self._ends.add(end)
+            end.add_done_callback(self._ends.discard)
