@@ -27,7 +27,7 @@ from .lanes import Lane
 from .order import Order
 from .redis_link import AWAY, SERVICE, RedisLink
 
-ACKS_GATHER_S = 0.1  # an ack has no answer: nobody waits for it
+ACKS_GATHER_S = 0.1  # an ack has no answer: nobody waits for it while its session is here
 
 Done = Callable[[Appended | Unavailable], object]
 Cursor = tuple[str, str]  # uid, channel
@@ -96,6 +96,10 @@ class Batcher:
         if not self._acks:
             self._ack_turns.put(None)
         _keep(self._acks, {(uid, ch): position})
+
+    def session_over(self) -> None:
+        """A session ended: its user may come again in a moment, from where it has read."""
+        self._ack_turns.hurry()
 
     def _append(self, writes: list[_Write]) -> None:
         writes = self._in_order(writes)

@@ -33,11 +33,11 @@ class Lane(Generic[T]):
             limit: items that wait at most, `inf` where nobody may be turned away.
             workers: batches at a time: with two, one is with the server while the other is dealt with here. Order then
                 holds within each.
-            gather_s: seconds from the first item to its batch, for items that are in no hurry.
+            gather_s: seconds from the first item to its batch, for items that are in no hurry until `hurry` says so.
         """
         self._name, self._work, self._batch, self._limit = name, work, batch, limit
         self._items: deque[T] = deque()
-        self._ready = Event()
+        self._ready, self._hurry = Event(), Event()
         self._workers, self._gather_s = workers, gather_s
         self._greenlets: list[Any] = []
 
@@ -59,13 +59,19 @@ class Lane(Generic[T]):
             self._ready.set()
         return True
 
+    def hurry(self) -> None:
+        """Gather no longer: what waits goes now."""
+        if self._items:
+            self._hurry.set()
+
     def _run(self) -> None:
         while True:
             self._ready.wait()
             self._ready.clear()
             while self._items:
                 if self._gather_s:
-                    gevent.sleep(self._gather_s)
+                    self._hurry.wait(self._gather_s)
+                    self._hurry.clear()
                 self._turn([self._items.popleft() for _ in range(min(self._batch, len(self._items)))])
 
     def _turn(self, items: list[T]) -> None:

@@ -126,7 +126,7 @@ class Parts(ABC):
             deadline_s=config.move_deadline, spread_s=config.move_spread, is_back=self._is_back,
         )  # fmt: skip
         self.gate.on_away.append(self.mover.placed_away)
-        self.gate.on_gone.append(self.mover.gone)
+        self.gate.on_gone += [self.mover.gone, lambda _: self.batcher.session_over()]
 
     def _build_application(self) -> None:
         config = self.config

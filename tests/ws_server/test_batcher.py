@@ -77,6 +77,17 @@ def test_what_is_read_in_the_same_moment_goes_out_together_and_a_node_that_ends_
     assert 1 <= commands() - before <= 5
 
 
+def test_what_a_session_has_read_is_written_at_once_when_it_ends(
+    node: Node, own_redis: redises.RealRedis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(node.batcher._ack_turns, "_gather_s", 60.0)
+    node.ack(Position("g", 1))
+    gevent.sleep(0.2)
+    assert cursors.read(node.client, node.keys, "bob", [CH]) == [None]
+    node.batcher.session_over()
+    assert node.wait_for_cursor() == Position("g", 1)
+
+
 def test_what_was_read_while_redis_is_away_does_not_turn_the_cursor_back(
     node: Node, own_redis: redises.RealRedis
 ) -> None:
