@@ -54,6 +54,7 @@ class AsyncClient(BaseClient[AsyncReceipt]):
         self._messages: deque[Message] = deque()
         self._arrived, self._settled = asyncio.Event(), asyncio.Event()
         self._held = False  # a connection reads no more, as the application is behind
+        self._dispatching = False
         self._handed: Message | None = None
 
     async def connect(self, wait: bool = True, timeout: float | None = 30.0) -> None:
@@ -259,8 +260,9 @@ class AsyncClient(BaseClient[AsyncReceipt]):
 
     @property
     def _full(self) -> bool:
-        """Whether the application is so far behind that nothing more is read for it."""
-        return len(self._messages) >= self._inbox_limit and self.state is not State.CLOSED
+        """Whether the application is so far behind that nothing more is read for it; not yet at the limit itself, for
+        what comes next may be an answer."""
+        return len(self._messages) > self._inbox_limit and self.state is not State.CLOSED
 
     def _over(self, connection: Connection, code: int, reason: str) -> None:
         del self._connections[connection.stamp]
@@ -289,7 +291,8 @@ class AsyncClient(BaseClient[AsyncReceipt]):
         self._messages.append(message)
         if self._on_message is None:
             self._arrived.set()
-        elif len(self._messages) == 1:
+        elif not self._dispatching:
+            self._dispatching = True
             self._spawn(self._dispatch())
 
     async def _dispatch(self) -> None:
@@ -302,8 +305,9 @@ class AsyncClient(BaseClient[AsyncReceipt]):
             except Exception:  # noqa: BLE001 - the application's code may raise anything
                 log.exception("%s: on_message failed for %s %s", self.uid, message.ch, message.id)
             self._messages.popleft()
-            self._read_on()
             self._done(message)
+            self._read_on()
+        self._dispatching = False
 
     def _done(self, message: Message) -> None:
         if self._auto_ack:

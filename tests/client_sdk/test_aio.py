@@ -574,6 +574,41 @@ def test_an_async_callback_has_one_message_at_a_time_and_its_failure_stops_nothi
     run(work)
 
 
+@pytest.mark.parametrize("limit", [0, 1, 3])
+def test_a_slow_async_callback_has_each_message_once_whatever_is_read_ahead(cluster: FakeCluster, limit: int) -> None:
+    async def work() -> None:
+        got: list[Any] = []
+        under_way = 0
+
+        async def on_message(message: Message) -> None:
+            nonlocal under_way
+            under_way += 1
+            assert under_way == 1
+            await asyncio.sleep(0.001)
+            got.append(message.body)
+            under_way -= 1
+
+        async with connected(cluster, on_message=on_message, inbox_limit=limit):
+            await verb(lambda: [cluster.push("u:alice", number) for number in range(50)])
+            await until(lambda: len(got) >= 50)
+            await asyncio.sleep(0.05)
+            assert got == list(range(50))
+
+    run(work)
+
+
+def test_an_inbox_that_is_full_does_not_keep_an_ok_from_who_waits_for_it(cluster: FakeCluster) -> None:
+    async def work() -> None:
+        async with connected(cluster, inbox_limit=2) as alice:
+            await verb(lambda: [cluster.push("u:alice", number) for number in range(2)])
+            await until(lambda: len(alice._messages) == 2)
+            async with asyncio.timeout(5):
+                assert await alice.send("bob", "hello") == 1
+            assert [(await alice.receive(5)).body for _ in range(2)] == [0, 1]
+
+    run(work)
+
+
 def test_a_lost_stretch_is_reported_before_what_follows(cluster: FakeCluster) -> None:
     async def work() -> None:
         gaps: list[Gap] = []
