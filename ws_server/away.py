@@ -16,7 +16,8 @@ from ringway.store.softdown import AwayRecords
 from .lanes import Lane
 from .redis_link import RedisLink
 
-KNOWN_S = 3.0  # an answer is good for so long, the answer "nowhere" too
+KNOWN_S = 3.0  # an answer is good for so long
+NOWHERE_S = 0.3  # where it is "nowhere": the user of a dead node is somewhere else in a moment
 KNOWN_LIMIT = 20_000
 
 Publish = Callable[[str, bytes], object]
@@ -66,8 +67,10 @@ class Away:
     def _learn(self, found: dict[str, str | None]) -> None:
         if len(self._known) + len(found) > KNOWN_LIMIT:
             self._known.clear()
-        until = time.monotonic() + KNOWN_S
-        self._known.update({uid: (until, node) for uid, node in found.items()})
+        now = time.monotonic()
+        self._known.update(
+            {uid: (now + (NOWHERE_S if node is None else KNOWN_S), node) for uid, node in found.items()}
+        )
 
     def _pass(self, uid: str, notice: bytes, node: str | None, besides: Collection[str]) -> None:
         if node is not None and node != self._me and node not in besides:

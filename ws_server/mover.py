@@ -178,11 +178,13 @@ class Mover:
         marked = 0.0
         while True:
             gevent.sleep(STRAYS_S)
-            if not self._strays:
+            strays = list(self._strays)
+            if not strays:
                 continue
             self._send_home()
-            # Their owner may be frozen: it takes notices and passes none on. So their logs are looked at themselves.
-            self._reader.sweep([user.inbox for user in self._strays])
+            # Their owner may be frozen, and take notices and pass none on, or dead. So their logs are looked at
+            # themselves, a last time of those who go home now: what came before the owner was back is with nobody else.
+            self._reader.sweep([user.inbox for user in strays])
             now = time.monotonic()
             if now - marked > MARK_S and self._strays:
                 marked = now

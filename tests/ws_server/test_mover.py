@@ -12,7 +12,10 @@ import pytest
 
 from ringway.core.close_codes import parse_reason
 from ringway.core.members import State
+from ringway.store.keys import inbox
+from ringway.store.log import MessageLog
 from ringway.store.notices import Control, encode
+from ringway.store.retained import Append
 from ringway.store.softdown import SoftDownMarks
 from tests.harness import redises, zookeepers
 
@@ -261,6 +264,22 @@ def test_one_placed_while_the_owner_was_down_goes_home_when_it_is_back(own_nodes
     sender.send(t="send", id="s1", to=uid, body="found by its away record")
     assert client.bodies(1) == ["found by its away record"]
     follow(nodes, uid, client)
+
+
+def test_one_who_is_sent_home_first_gets_what_came_while_the_owner_could_not_pass_it_on(own_nodes: Nodes) -> None:
+    nodes = own_nodes
+    nodes.start("n2")
+    nodes.ring("n1", "n2")
+    marks = SoftDownMarks(nodes.redis, nodes.keys)
+    marks.mark("n2")
+    uid = nodes.uid_of("n2", "last-look")
+    client = nodes.join(uid, "n1", reason="softdown")
+    assert not any(f["t"] == "move" for f in client.quiet(2.5))
+    MessageLog(nodes.redis, nodes.keys).append(Append(inbox(uid), "back-end", "m1", b'"nobody was told"'))
+    marks.unmark("n2")
+    got = client.quiet(5.0)  # until it is closed for not following
+    assert [frame["body"] for frame in got if frame["t"] == "msg"] == ["nobody was told"]
+    assert any(frame["t"] == "move" for frame in got)
 
 
 def test_an_older_document_changes_nothing(own_nodes: Nodes) -> None:
