@@ -10,6 +10,7 @@ import asyncio
 import ssl
 from collections import deque
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Any, cast
 from urllib.parse import urlsplit
 
@@ -33,6 +34,16 @@ from .resolver import proxy
 
 SUBPROTOCOLS = [Subprotocol(SUBPROTOCOL)]
 WRITE_AT_ONCE = 65536  # bytes of frames that are handed to the transport together
+
+
+@lru_cache(1024)
+def _place(node: str) -> tuple[str, int, bool]:
+    """Host, port and whether by TLS. Args: node: its URL without the query, which no two connections have in common."""
+    parts = urlsplit(node)
+    if not parts.hostname:
+        raise ValueError("the route's URL names no host")
+    secure = parts.scheme == "wss"
+    return parts.hostname, parts.port or (443 if secure else 80), secure
 
 
 class Connection(asyncio.Protocol):
@@ -88,18 +99,16 @@ class Connection(asyncio.Protocol):
 
         Raises OSError, WebSocketException; one of NONSENSE for nonsense.
         """
-        secure = url.startswith("wss:")
+        node = url.partition("?")[0]
+        host, port, secure = _place(node)
         trust = (context or tls.default()) if secure else None
-        place = urlsplit(url)
-        if not place.hostname:
-            raise ValueError("the route's URL names no host")
-        if proxy(url.partition("?")[0]):
+        if proxy(node):
             await connect(url, subprotocols=SUBPROTOCOLS, compression=None, open_timeout=None, ssl=trust,
                           create_connection=cast(type[ClientConnection], self._speaking))
         else:
             await asyncio.get_running_loop().create_connection(
                 lambda: self._speaking(ClientProtocol(parse_uri(url), subprotocols=SUBPROTOCOLS)),
-                place.hostname, place.port or (443 if secure else 80), ssl=trust,
+                host, port, ssl=trust,
             )
         await self._answered
 
