@@ -108,6 +108,7 @@ class Worker:
         await asyncio.gather(*map(one, self.clients.values()))
         gc.collect()
         gc.freeze()  # clients that stay: the collector need not look at them again
+        gc.set_threshold(20_000, 20, 20)  # as in a node: a crowd that comes back makes much, and keeps it
 
     async def talk(self) -> None:
         """Begin to send at the load's rates, whatever happens to the cluster."""
