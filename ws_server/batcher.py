@@ -7,10 +7,12 @@ written again when Redis is back, since a power failure takes them too and nobod
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from itertools import count
-from typing import NamedTuple
+from math import inf
+from typing import Any, NamedTuple
 
 import gevent
 
@@ -27,6 +29,8 @@ from .lanes import Lane
 from .order import Order
 from .redis_link import AWAY, SERVICE, RedisLink
 
+log = logging.getLogger(__name__)
+
 ACKS_GATHER_S = 0.1  # an ack has no answer: nobody waits for it while its session is here
 
 Done = Callable[[Appended | Unavailable], object]
@@ -40,12 +44,17 @@ class _Write(NamedTuple):
     number: int
 
 
+_Answer = tuple[_Write, Appended]
+
+
 class Batcher:
     """Appends, publishes and acknowledgements, each in its own lane."""
 
     def __init__(self, log: MessageLog, client: Client, keys: Keys, link: RedisLink) -> None:
         self._log, self._client, self._keys, self._link = log, client, keys, link
         self._appends: Lane[_Write] = Lane("appending to logs", self._append)
+        self._answers: Lane[list[_Answer]] = Lane("answering appends", self._answer, limit=inf)
+        self._answering = 0  # batches that are in the log and not answered yet
         self._notices: Lane[tuple[str, bytes]] = Lane("publishing notices", self._publish)
         self._ack_turns: Lane[None] = Lane("moving read cursors", self._ack, gather_s=ACKS_GATHER_S)
         self._acks: dict[Cursor, Position] = {}
@@ -64,15 +73,18 @@ class Batcher:
         return len(self._appends)
 
     def start(self) -> None:
-        for lane in (self._appends, self._notices, self._ack_turns):
+        for lane in self._lanes():
             lane.start()
 
     def stop(self) -> None:
         """Appends that wait are lost, and were not answered; read cursors are written."""
-        for lane in (self._appends, self._notices, self._ack_turns):
+        for lane in self._lanes():
             lane.stop()
         if self._link.up:
             self._ack([])
+
+    def _lanes(self) -> tuple[Lane[Any], ...]:
+        return self._appends, self._answers, self._notices, self._ack_turns
 
     def append(self, append: Append, done: Done, *, sid: str = "") -> None:
         """Append to a log and call `done` with what became of it, at once if that is known already.
@@ -102,12 +114,29 @@ class Batcher:
         self._ack_turns.hurry()
 
     def _append(self, writes: list[_Write]) -> None:
+        """One pipeline. Who is answered is answered while the next one is with Redis, if there is one; who is refused
+        is so at once, before what must not overtake it goes out."""
         writes = self._in_order(writes)
+        answers: list[_Answer] = []
         for write, result in zip(writes, self._appended(writes), strict=True):
             if isinstance(result, Unavailable):
                 self._refuse(write, result)
             else:
-                write.done(result)
+                answers.append((write, result))
+        self._answering += 1
+        if self._appends or self._answering > 1:
+            self._answers.put(answers)
+        else:
+            self._answer([answers])
+
+    def _answer(self, batches: list[list[_Answer]]) -> None:
+        for answers in batches:
+            for write, result in answers:
+                try:
+                    write.done(result)
+                except Exception:
+                    log.exception("the answer to %s failed", write.append.id)
+        self._answering -= len(batches)
 
     def _appended(self, writes: list[_Write]) -> Sequence[Appended | Unavailable]:
         if not self._link.up or not writes:

@@ -1,4 +1,4 @@
-"""Read cursors on their way to Redis."""
+"""Appends and read cursors on their way to Redis."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ from ringway.store import cursors
 from ringway.store.client import Client, connect
 from ringway.store.keys import Keys
 from ringway.store.log import MessageLog
-from ringway.ws_server.batcher import Batcher
+from ringway.store.retained import Append
+from ringway.ws_server.batcher import Batcher, Done
 from ringway.ws_server.redis_link import RedisLink
 from tests.harness import redises
 
@@ -23,7 +24,7 @@ CH = "u:bob"
 
 @dataclass
 class Node:
-    """What of a node moves read cursors."""
+    """What of a node writes to Redis."""
 
     client: Client
     keys: Keys
@@ -40,6 +41,14 @@ class Node:
                 gevent.sleep(0.01)
         return cursor
 
+    def append(self, id: str, done: Done) -> None:
+        self.batcher.append(Append(CH, "alice", id, b"1"), done)
+
+    def wait_for_log(self, seq: int) -> None:
+        with gevent.Timeout(10.0):
+            while MessageLog(self.client, self.keys).read(CH, None).seq < seq:
+                gevent.sleep(0.01)
+
 
 @pytest.fixture
 def node(own_redis: redises.RealRedis) -> Iterator[Node]:
@@ -51,6 +60,50 @@ def node(own_redis: redises.RealRedis) -> Iterator[Node]:
     batcher.stop()
     link.stop()
     client.close()
+
+
+
+def test_the_next_pipeline_is_out_while_answers_are_given_and_they_keep_their_order(
+    node: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answered: list[str] = []
+    gate = gevent.event.Event()
+    append_many = node.batcher._log.append_many
+
+    def slow(_: object) -> None:
+        gate.wait(10.0)
+        answered.append("1")
+
+    def busy(appends: list[Append]) -> object:  # another message comes while Redis has the first
+        results = append_many(appends)
+        if appends[0].id == "1":
+            node.append("2", lambda _: answered.append("2"))
+        return results
+
+    monkeypatch.setattr(node.batcher._log, "append_many", busy)
+    node.append("1", slow)
+    node.wait_for_log(2)
+    node.append("3", lambda _: answered.append("3"))
+    node.wait_for_log(3)
+    assert answered == []
+    gate.set()
+    with gevent.Timeout(10.0):
+        while len(answered) < 3:
+            gevent.sleep(0.01)
+    assert answered == ["1", "2", "3"]
+
+
+def test_an_answer_that_fails_takes_no_other_along(node: Node) -> None:
+    answered: list[str] = []
+
+    def broken(_: object) -> None:
+        raise RuntimeError("a handler of the application")
+
+    node.append("1", broken)
+    node.append("2", lambda _: answered.append("2"))
+    with gevent.Timeout(10.0):
+        while not answered:
+            gevent.sleep(0.01)
 
 
 @pytest.mark.parametrize("furthest", [Position("g", 10), Position("h", 1)])
