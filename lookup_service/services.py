@@ -122,6 +122,10 @@ class Services:
             self.reader.refresh(FIRST_RING_S)
         else:
             log.warning("ZooKeeper does not answer at %s; going by the copy in Redis until it does", self.zk.hosts)
+            try:
+                self._read_mirror()
+            except Unavailable as error:
+                log.warning("there is no copy to go by: %s", error)
         for part in (self.feed, self.marks, self.publisher, self.pulse):
             part.start()
 

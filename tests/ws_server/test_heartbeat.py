@@ -193,14 +193,15 @@ def test_a_client_that_never_reads_is_closed_with_4200_while_its_ping_still_wait
         client.sock.close()
 
 
-def talk(client: Client, seconds: float) -> None:
-    """Go on sending, and read, but no pong."""
+def talk(client: Client, seconds: float) -> bool:
+    """Go on sending, and read, but no pong. Returns whether the node said goodbye before the time was over."""
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         client.text("talking")
         if client.read()[0] == CLOSE:
-            return
+            return True
         gevent.sleep(0.02)
+    return False
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="asks Linux's TCP_INFO")
@@ -221,7 +222,8 @@ def test_messages_stand_for_a_pong_only_for_so_long() -> None:
         client = port.connect()
         assert client.read() == (PING, b"")
         pinged_at = time.monotonic()
-        talk(client, 5.0)
+        assert talk(client, 5.0)
+        until(lambda: port.handler.closed)  # the close frame may be read before the handler is told
         assert port.handler.closed == [(4200, "", "no pong")]
         assert time.monotonic() - pinged_at > QUICK.pong_s * 2
         client.sock.close()
