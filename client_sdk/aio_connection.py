@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import ssl
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import lru_cache
 from typing import Any, cast
 from urllib.parse import urlsplit
@@ -26,9 +26,9 @@ from ringway.core.close_codes import CloseCode
 from ringway.core.frames import DEDUP_S, SUBPROTOCOL
 
 from . import tls
-from .base import CLOSE_TIMEOUT_S, NONSENSE, check
+from .base import CLOSE_TIMEOUT_S, NONSENSE, terms
 from .events import BROKEN
-from .liveness import DEFAULT_PING_S, Liveness
+from .liveness import Liveness
 from .pace import Pace
 from .resolver import proxy
 
@@ -80,7 +80,7 @@ class Connection(asyncio.Protocol):
         self.outgoing: deque[str] = deque()
         self.unread: deque[str] = deque()
         self.end: tuple[int, str] | None = None
-        self.inbox: dict[str, Any] = {}
+        self.inbox: Mapping[str, Any] = {}
         self.liveness = Liveness(0.0, 0.0)
         self.pace = Pace(None)
         self.dedup_s: float = DEDUP_S
@@ -221,20 +221,13 @@ class Connection(asyncio.Protocol):
             frame = orjson.loads(text)
             if frame.get("t") != "welcome":
                 return
-            self._heed(frame)
+            self.inbox, self.liveness, self.pace, self.dedup_s = terms(frame, asyncio.get_running_loop().time())
         except NONSENSE as error:
             self._fail(error)
             return
         self.opened = True
         self._answered.set_result(None)
         self._welcomed(self, frame)
-
-    def _heed(self, frame: dict[str, Any]) -> None:
-        check(frame, node=str, gen=int, epoch=int)
-        self.inbox = frame.get("inbox") or {}
-        self.liveness = Liveness(float(frame.get("ping_s") or DEFAULT_PING_S), asyncio.get_running_loop().time())
-        self.pace = Pace(frame.get("rate"))
-        self.dedup_s = float(frame.get("dedup_s") or DEDUP_S)
 
     def _fail(self, error: Exception) -> None:
         """There will be no welcome."""

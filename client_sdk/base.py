@@ -9,7 +9,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
 import orjson
 
@@ -25,12 +25,14 @@ from ringway.core.errors import (
     RouteRefused,
     TooManyHops,
 )
-from ringway.core.frames import Position
+from ringway.core.frames import DEDUP_S, Position
 from ringway.core.uids import validate_group, validate_uid
 
 from .conversation import MOVING, Conversation, Happening, Held, Message
 from .events import BROKEN, Action, Adopt, Close, Connect, Drop, Event, LookupFailed, Lost, Move, Resolve, Stop, Wait
+from .liveness import DEFAULT_PING_S, Liveness
 from .machine import MAX_HOPS, Machine, State, step
+from .pace import Pace
 from .positions import Gap, PositionStore
 from .receipts import _Answer
 from .resolver import validate_lookups
@@ -50,6 +52,25 @@ def check(frame: Mapping[str, Any], **fields: type) -> None:
     for name, kind in fields.items():
         if type(frame[name]) is not kind:
             raise TypeError(f"{name} of {frame['t']} is no {kind.__name__}")
+
+
+class Terms(NamedTuple):
+    """What a node's welcome says of the connection: the inbox's place, when silence means death, how fast to write, and
+    for how long its log knows a message's id (seconds)."""
+
+    inbox: Mapping[str, Any]
+    liveness: Liveness
+    pace: Pace
+    dedup_s: float
+
+
+def terms(welcome: Mapping[str, Any], now: float) -> Terms:
+    """Args: now: seconds of the clock that the connection goes by. Raises one of NONSENSE."""
+    check(welcome, node=str, gen=int, epoch=int)
+    return Terms(
+        welcome.get("inbox") or {}, Liveness(float(welcome.get("ping_s") or DEFAULT_PING_S), now),
+        Pace(welcome.get("rate")), float(welcome.get("dedup_s") or DEDUP_S),
+    )
 
 
 class Resync(Exception):

@@ -7,7 +7,7 @@ import ssl
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -19,8 +19,8 @@ from websockets.typing import Subprotocol
 from ringway.core.frames import DEDUP_S, SUBPROTOCOL
 
 from . import tls
-from .base import CLOSE_TIMEOUT_S, check, log
-from .liveness import DEFAULT_PING_S, Liveness
+from .base import CLOSE_TIMEOUT_S, log, terms
+from .liveness import Liveness
 from .pace import Pace
 from .resolver import proxy
 
@@ -35,7 +35,7 @@ class Connection:
         self.stamp, self.url, self.within_s = stamp, url, within_s
         self.ws: ClientConnection | None = None
         self.outgoing: deque[str] = deque()
-        self.inbox: dict[str, Any] = {}
+        self.inbox: Mapping[str, Any] = {}
         self.liveness = Liveness(0.0, 0.0)
         self.pace = Pace(None)
         self.dropped = False
@@ -58,11 +58,7 @@ class Connection:
         frame: dict[str, Any] = {}
         while frame.get("t") != "welcome":
             frame = orjson.loads(ws.recv(timeout=max(0.0, until - time.monotonic())))
-        check(frame, node=str, gen=int, epoch=int)
-        self.inbox = frame.get("inbox") or {}
-        self.liveness = Liveness(float(frame.get("ping_s") or DEFAULT_PING_S), time.monotonic())
-        self.pace = Pace(frame.get("rate"))
-        self.dedup_s = float(frame.get("dedup_s") or DEDUP_S)
+        self.inbox, self.liveness, self.pace, self.dedup_s = terms(frame, time.monotonic())
         return frame
 
     def flush(self) -> float:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from contextlib import asynccontextmanager
 from typing import Any, TypeVar
 
@@ -65,6 +65,21 @@ async def connected(cluster: FakeCluster, uid: str = "alice", **options: Any) ->
         yield client
     finally:
         await client.close()
+
+
+def one_at_a_time(got: list[Any], seconds: float) -> Callable[[Message], Coroutine[Any, Any, None]]:
+    """A callback that takes its time over each message, and does not take one that comes meanwhile."""
+    running = 0
+
+    async def on_message(message: Message) -> None:
+        nonlocal running
+        running += 1
+        assert running == 1
+        await asyncio.sleep(seconds)
+        running -= 1
+        got.append(message.body)
+
+    return on_message
 
 
 def bodies(messages: list[Message]) -> list[Any]:
@@ -553,15 +568,10 @@ def test_without_auto_ack_the_application_decides(cluster: FakeCluster) -> None:
 def test_an_async_callback_has_one_message_at_a_time_and_its_failure_stops_nothing(cluster: FakeCluster) -> None:
     async def work() -> None:
         got: list[Any] = []
-        running = 0
+        take = one_at_a_time(got, 0.01)
 
         async def on_message(message: Message) -> None:
-            nonlocal running
-            running += 1
-            assert running == 1
-            await asyncio.sleep(0.01)
-            running -= 1
-            got.append(message.body)
+            await take(message)
             if message.body == 1:
                 raise RuntimeError("the application's own")
 
@@ -578,17 +588,7 @@ def test_an_async_callback_has_one_message_at_a_time_and_its_failure_stops_nothi
 def test_a_slow_async_callback_has_each_message_once_whatever_is_read_ahead(cluster: FakeCluster, limit: int) -> None:
     async def work() -> None:
         got: list[Any] = []
-        under_way = 0
-
-        async def on_message(message: Message) -> None:
-            nonlocal under_way
-            under_way += 1
-            assert under_way == 1
-            await asyncio.sleep(0.001)
-            got.append(message.body)
-            under_way -= 1
-
-        async with connected(cluster, on_message=on_message, inbox_limit=limit):
+        async with connected(cluster, on_message=one_at_a_time(got, 0.001), inbox_limit=limit):
             await verb(lambda: [cluster.push("u:alice", number) for number in range(50)])
             await until(lambda: len(got) >= 50)
             await asyncio.sleep(0.05)
