@@ -289,7 +289,7 @@ class BaseClient(Generic[R]):
                 happened = self._talk.hear(frame)
                 if any(isinstance(each, Held) for each in happened):
                     self._hold()
-            if self._talk.positions.ack_due:
+            if self._talk.positions.due:
                 self._ack_soon()
             return happened
         except NONSENSE as error:
@@ -331,6 +331,8 @@ class BaseClient(Generic[R]):
                 self._wait(action)
             case Adopt():
                 self._adopt(action.stamp)
+                if self._store is not None:
+                    self._ack_soon()
             case Drop():
                 self._drop(action.stamp)
             case Stop(code, reason, message):

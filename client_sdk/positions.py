@@ -24,7 +24,7 @@ class PositionStore(Protocol):
         """What was saved last; empty at first."""
 
     def save(self, positions: Mapping[str, str]) -> None:
-        """Called with all channels after the application has had messages, and on close."""
+        """Called with all channels soon after a join and after the application has had messages, and on close."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +64,7 @@ class Positions:
         self._doubted: dict[str, Position] = {}  # where a message did not follow
         self._asked: dict[str, Position] = {}  # joined from this place of ours, not answered yet
         self._early: set[str] = set()  # of these: something was dropped meanwhile
+        self._unsaved = False  # there is a place to keep, and nothing to acknowledge with it
         for ch, text in (saved or {}).items():
             self._restore(ch, text)
 
@@ -130,6 +131,9 @@ class Positions:
         if had is None or had.gen != gen:
             self._place(ch, Position(gen, start))
             self._loose.add(ch)
+        if had is None and start == head:  # to go on from here after a restart, though no message comes before it
+            self._given[ch] = self._finished[ch] = self._taken[ch]
+            self._unsaved = True
         return None
 
     def _cut(self, ch: str, had: Position | None, gen: str, head: int, oldest: int) -> Gap | None:
@@ -220,15 +224,16 @@ class Positions:
         return gens.index(place.gen) if place.gen in gens else -1, place.seq
 
     @property
-    def ack_due(self) -> bool:
-        """Whether there is anything to acknowledge now."""
-        return bool(self._unacked)
+    def due(self) -> bool:
+        """Whether there is anything to acknowledge or to keep now."""
+        return bool(self._unacked) or self._unsaved
 
     def acks(self) -> list[tuple[str, Position]]:
         """What to acknowledge now: one place a channel, each reported once."""
         due = [(ch, self._finished[ch]) for ch in sorted(self._unacked)]
         self._acked |= self._unacked
         self._unacked.clear()
+        self._unsaved = False
         return due
 
     def ack_again(self) -> None:

@@ -65,7 +65,7 @@ export interface Options {
   /** Acknowledge a message when onMessage is done, or the next one is asked for. Default: true. */
   autoAck?: boolean;
   /** Keeps positions across reloads, such as localStoragePositions("my-app"); a group that has one is joined until it
-   * is left. */
+   * is left. They are saved soon after a join and after messages, when the page is left, and on close. */
   positions?: PositionStore;
   /** Messages kept without `ok`; one more throws SendBufferFull. Default: 1000. */
   outboxLimit?: number;

@@ -354,6 +354,7 @@ export class Positions {
   #doubted = new Map(); // where a message did not follow
   #asked = new Map(); // joined from this place of ours, not answered yet
   #early = new Set(); // of these: something was dropped meanwhile
+  #unsaved = false; // there is a place to keep, and nothing to acknowledge with it
 
   constructor(saved = {}) {
     for (const [ch, text] of Object.entries(saved ?? {})) {
@@ -419,6 +420,10 @@ export class Positions {
     if (had?.gen !== gen) {
       this.#place(ch, { gen, seq: start });
       this.#loose.add(ch);
+    }
+    if (!had && start === head) { // to go on from here after a reload, though no message comes before it
+      for (const places of [this.#given, this.#finished]) places.set(ch, this.at(ch));
+      this.#unsaved = true;
     }
     return null;
   }
@@ -518,9 +523,9 @@ export class Positions {
     return (gens.indexOf(place.gen) - gens.indexOf(had.gen) || place.seq - had.seq) > 0;
   }
 
-  /** Whether there is anything to acknowledge now. */
-  get ackDue() {
-    return this.#unacked.size > 0;
+  /** Whether there is anything to acknowledge or to keep now. */
+  get due() {
+    return this.#unacked.size > 0 || this.#unsaved;
   }
 
   /** What to acknowledge now, each once: [[ch, position], ...]. */
@@ -528,6 +533,7 @@ export class Positions {
     const due = [...this.#unacked].sort().map((ch) => [ch, this.#finished.get(ch)]);
     for (const ch of this.#unacked) this.#acked.add(ch);
     this.#unacked.clear();
+    this.#unsaved = false;
     return due;
   }
 
@@ -1120,6 +1126,7 @@ export class Client {
   #cause = null;
   #error = null;
   #retries = 0;
+  #leaving = () => this.#dueAcks(); // the page may be gone before the next acks are due
 
   constructor(lookup, uid, options = {}) {
     this.uid = validateUid(uid);
@@ -1158,7 +1165,10 @@ export class Client {
 
   /** Start; resolves when a node said welcome, rejects when it stopped for good or not within timeoutS. */
   async connect({ wait = true, timeoutS = 30 } = {}) {
-    if (this.state === "idle") this.#feed({ on: "start" });
+    if (this.state === "idle") {
+      if (this.#options.positions) globalThis.addEventListener?.("pagehide", this.#leaving);
+      this.#feed({ on: "start" });
+    }
     if (wait) {
       const settled = this.#until(() => ["open", "moving", "closed"].includes(this.state));
       await within(settled, timeoutS, () => this.#tooLate(timeoutS));
@@ -1310,6 +1320,7 @@ export class Client {
     if (this.state === "closed") {
       for (const timer of this.#timers.values()) clearTimeout(timer);
       this.#timers.clear();
+      globalThis.removeEventListener?.("pagehide", this.#leaving);
       this.#talk.end(this.#ended());
     }
     this.#wake();
@@ -1391,6 +1402,7 @@ export class Client {
     this.#write(texts);
     this.#report(told);
     this.#watch();
+    if (this.#options.positions) this.#ackSoon();
   }
 
   #drop(stamp) {
@@ -1419,7 +1431,7 @@ export class Client {
         return;
       }
       happenings = this.#talk.hear(frame);
-      if (this.#talk.positions.ackDue) this.#ackSoon();
+      if (this.#talk.positions.due) this.#ackSoon();
     } catch (error) {
       if (error instanceof IllegalEvent) throw error;
       const what = `the node sent ${String(text).slice(0, 80)}: ${error}`;

@@ -63,10 +63,6 @@ class Browser:
     def open(self, url: str) -> None:
         self._call("POST", f"{self._session}/url", {"url": url})
 
-    def reload(self) -> None:
-        """Load the page anew. Nothing of the old one is left when this returns."""
-        self._call("POST", f"{self._session}/refresh", {})
-
     def run(self, script: str, *arguments: Any) -> Any:
         """What the function body `script` returns; a promise is waited for."""
         return self._call("POST", f"{self._session}/execute/sync", {"script": script, "args": arguments})

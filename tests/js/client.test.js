@@ -347,6 +347,19 @@ test("positions kept in localStorage go on after a reload", async () => {
   assert.equal((await cluster.seen()).handshakes.at(-1).inbox, "log1:1");
 });
 
+test("a place is kept before any message comes, so what comes during a reload is had", async () => {
+  let kept = {};
+  const got = [];
+  const positions = { load: () => kept, save: (places) => (kept = places) };
+  const options = { positions, groups: ["room"], onMessage: (m) => got.push(m.body) };
+  await connected("alice", options);
+  await until(() => JSON.stringify(kept) === '{"u:alice":"log1:0","g:room":"log1:0"}');
+  await clients.pop().close();
+  await cluster.call("push", "g:room", 1);
+  await connected("alice", options);
+  await until(() => got.length === 1);
+});
+
 test("a member's second device gets what only the first has read, without a second connection", async () => {
   await cluster.call("add_member", "alice", "team");
   let kept = {};
