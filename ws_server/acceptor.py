@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from ringway.core.close_codes import CloseCode
 
+from .burst import Burst
 from .detach import ENDPOINT, detach, handshake_of
 from .endpoint import Counters, Endpoint, Limits
 from .greeting import READ_BYTES, Greeting
@@ -66,9 +67,14 @@ class Acceptor:
         tls: TlsFiles | None = None,
         counters: Counters | None = None,
         alive: Callable[[], bytes] | None = None,
+        burst: Burst | None = None,
     ) -> None:
-        """Args: alive: the JSON that answers GET /livez where `wsgi_app`, which it is left to otherwise, is full."""
-        self.endpoint = Endpoint(limits, counters)
+        """
+        Args:
+            alive: the JSON that answers GET /livez where `wsgi_app`, which it is left to otherwise, is full.
+            burst: shared with whoever sends many messages in one go.
+        """
+        self.endpoint = Endpoint(limits, counters, burst)
         self.address: Any = listener.getsockname()
         self._listening = Listening(listener, self.endpoint, self._greet)
         self.requests = Requests(self.endpoint.limits.origins)

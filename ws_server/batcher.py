@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
-from itertools import count
+from itertools import chain, count
 from math import inf
 from typing import Any, NamedTuple
 
@@ -25,6 +25,7 @@ from ringway.store.log import Appended, MessageLog
 from ringway.store.pubsub import publish_many
 from ringway.store.retained import WINDOW_S, Append
 
+from .burst import Burst
 from .lanes import Lane
 from .order import Order
 from .redis_link import AWAY, SERVICE, RedisLink
@@ -44,17 +45,19 @@ class _Write(NamedTuple):
     number: int
 
 
+_Result = tuple[int, Appended | Unavailable]
 _Answer = tuple[_Write, Appended]
 
 
 class Batcher:
     """Appends, publishes and acknowledgements, each in its own lane."""
 
-    def __init__(self, log: MessageLog, client: Client, keys: Keys, link: RedisLink) -> None:
-        self._log, self._client, self._keys, self._link = log, client, keys, link
+    def __init__(self, log: MessageLog, client: Client, keys: Keys, link: RedisLink, burst: Burst) -> None:
+        """Args: burst: that of the connections, for answers that come together."""
+        self._log, self._client, self._keys, self._link, self._burst = log, client, keys, link, burst
         self._appends: Lane[_Write] = Lane("appending to logs", self._append)
         self._answers: Lane[list[_Answer]] = Lane("answering appends", self._answer, limit=inf)
-        self._answering = 0  # batches that are in the log and not answered yet
+        self._answering = 0  # groups of answers that are not given yet
         self._notices: Lane[tuple[str, bytes]] = Lane("publishing notices", self._publish)
         self._ack_turns: Lane[None] = Lane("moving read cursors", self._ack, gather_s=ACKS_GATHER_S)
         self._acks: dict[Cursor, Position] = {}
@@ -114,37 +117,45 @@ class Batcher:
         self._ack_turns.hurry()
 
     def _append(self, writes: list[_Write]) -> None:
-        """One pipeline. Who is answered is answered while the next one is with Redis, if there is one; who is refused
-        is so at once, before what must not overtake it goes out."""
+        """One pipeline. Who is refused is so at once, before what must not overtake it goes out."""
         writes = self._in_order(writes)
-        answers: list[_Answer] = []
-        for write, result in zip(writes, self._appended(writes), strict=True):
+        if not self._link.up:
+            self._take(writes, [(number, self._link.unavailable()) for number in range(len(writes))])
+            return
+        left = len(writes)
+        failed: dict[type, Unavailable] = {}
+
+        def take(results: Sequence[_Result]) -> None:
+            nonlocal left
+            left -= len(results)
+            failed.update({type(result): result for _, result in results if isinstance(result, Unavailable)})
+            self._take(writes, results, is_last=left == 0)
+
+        self._log.append_each([write.append for write in writes], take)
+        for error in failed.values():
+            self._link.lost(error)
+
+    def _take(self, writes: list[_Write], results: Sequence[_Result], *, is_last: bool = True) -> None:
+        """Who has an ok is told while Redis has the next messages, if there are any."""
+        answers = []
+        for number, result in results:
             if isinstance(result, Unavailable):
-                self._refuse(write, result)
+                self._refuse(writes[number], result)
             else:
-                answers.append((write, result))
+                answers.append((writes[number], result))
         self._answering += 1
-        if self._appends or self._answering > 1:
+        if self._appends or self._answering > 1 or not is_last:
             self._answers.put(answers)
         else:
             self._answer([answers])
 
-    def _answer(self, batches: list[list[_Answer]]) -> None:
-        for answers in batches:
-            for write, result in answers:
-                try:
-                    write.done(result)
-                except Exception:
-                    log.exception("the answer to %s failed", write.append.id)
-        self._answering -= len(batches)
-
-    def _appended(self, writes: list[_Write]) -> Sequence[Appended | Unavailable]:
-        if not self._link.up or not writes:
-            return [self._link.unavailable()] * len(writes)
-        results = self._log.append_many([write.append for write in writes])
-        for failed in {type(result): result for result in results if isinstance(result, Unavailable)}.values():
-            self._link.lost(failed)
-        return results
+    def _answer(self, groups: list[list[_Answer]]) -> None:
+        answers = list(chain.from_iterable(groups))
+        if len(answers) > 1:
+            self._burst.begin()
+        for write, result in answers:
+            _tell(write, result)
+        self._answering -= len(groups)
 
     def _in_order(self, writes: list[_Write]) -> list[_Write]:
         """Those that may go now; the others are refused."""
@@ -155,13 +166,13 @@ class Batcher:
             if self._order.admits(write.sid, write.append.ch, write.number, write.append.id, now):
                 admitted.append(write)
             else:
-                write.done(Unavailable(SERVICE, "an earlier message to the same channel has to be sent again first"))
+                _tell(write, Unavailable(SERVICE, "an earlier message to the same channel has to be sent again first"))
         return admitted
 
     def _refuse(self, write: _Write, error: Unavailable) -> None:
         if write.sid:
             self._order.refused(write.sid, write.append.ch, write.number, write.append.id, time.monotonic())
-        write.done(error)
+        _tell(write, error)
 
     def _carry_over(self) -> None:
         """What Redis lost is brought back at once, not with the next message: others wait for it (doubts.py)."""
@@ -199,6 +210,13 @@ class Batcher:
         """Cursors only go forward: what was not lost is not changed."""
         _keep(self._acks, self._acked_before)
         _keep(self._acks, self._acked)
+
+
+def _tell(write: _Write, result: Appended | Unavailable) -> None:
+    try:
+        write.done(result)
+    except Exception:
+        log.exception("the answer to %s failed", write.append.id)
 
 
 def _keep(positions: dict[Cursor, Position], others: Mapping[Cursor, Position]) -> None:

@@ -59,9 +59,9 @@ class Connection(fast.Line):
     """Open until `ending` is set; the close handshake and the last bytes may take up to `close_s` after that."""
 
     __slots__ = (
-        "__weakref__", "_batch", "_endpoint", "_gone", "_handler", "_held", "_on_drained", "_outbox", "_patience",
-        "_paused", "_peer_closed", "_ping", "_plain", "_quiet_s", "_reader", "_sock", "_token", "deflate", "ending",
-        "opened_at", "peer", "user",
+        "__weakref__", "_batch", "_burst", "_endpoint", "_gone", "_handler", "_held", "_on_drained", "_outbox",
+        "_patience", "_paused", "_peer_closed", "_ping", "_plain", "_quiet_s", "_reader", "_sock", "_token",
+        "deflate", "ending", "opened_at", "peer", "user",
     )  # fmt: skip
 
     def __init__(
@@ -73,6 +73,7 @@ class Connection(fast.Line):
         self.descriptor = sock.fileno()
         self.unsent = None
         self._endpoint = endpoint
+        self._burst = endpoint.burst
         self._handler = handler
         self._reader: Reader | None = Reader(endpoint.limits.message_bytes, deflate)
         self._outbox: Outbox | None = None
@@ -116,7 +117,7 @@ class Connection(fast.Line):
         except Exception as error:  # noqa: BLE001 - the boundary to the application; logged with the session
             self._handler_failed(error)
         if not self._held:
-            self._flush()
+            self.flush()
         ping_s = self._endpoint.limits.ping_s
         if self.ending is None and ping_s is not None:
             self._schedule(ping_s * (0.2 + 0.8 * random()))  # spread, so that a crowd does not ping at once
@@ -133,8 +134,7 @@ class Connection(fast.Line):
     def release(self) -> None:
         """Send what is held."""
         if self._held:
-            self._held = False
-            self._flush()
+            self.flush()
 
     def send(self, data: bytes | str, *, binary: bool = False) -> bool:
         """Send one message; bytes go as text (UTF-8) unless `binary`. False when the connection is no longer open."""
@@ -149,6 +149,9 @@ class Connection(fast.Line):
         self._endpoint.counters.messages_out += messages
         if self._batch is not None:
             self._batch.append(frame)
+        elif self._burst.on:
+            self._batch = [frame]
+            self._burst.add(self)
         else:
             self._write(frame)
         return True
@@ -212,8 +215,8 @@ class Connection(fast.Line):
 
         The answers are left in `unsent`; the poller sends them after it has told the others that it read with this one.
         """
-        if self._held:
-            self.release()
+        if self._batch is not None:
+            self.flush()
         reader = self._reader
         if reader is None or self.ending is not None:
             self._await_close(rest or b"")
@@ -223,7 +226,7 @@ class Connection(fast.Line):
             self._plan(reader)
         self._deliver(reader, messages)
         if self._outbox is not None or self.ending is not None:
-            self._flush()
+            self.flush()
             return
         batch, self._batch = self._batch, None
         if batch:
@@ -241,8 +244,8 @@ class Connection(fast.Line):
         self.abort(_BROKEN.get(error) or type(OSError(error, "")).__name__)
 
     def _receive(self, data: bytes) -> None:
-        if self._held:
-            self.release()
+        if self._batch is not None:
+            self.flush()
         self._endpoint.counters.bytes_in += len(data)
         reader = self._reader
         if reader is None or self.ending is not None:
@@ -252,7 +255,7 @@ class Connection(fast.Line):
         if self._plain >= 0:
             self._plan(reader)
         self._deliver(reader, messages)
-        self._flush()
+        self.flush()
 
     def _plan(self, reader: Reader) -> None:
         """What is begun is for the reader to go on with; else the poller may read messages by itself."""
@@ -273,7 +276,7 @@ class Connection(fast.Line):
                 else:
                     self._on_control(kind, payload)
                 if len(batch) >= BATCH:
-                    self._flush()
+                    self.flush()
                     self._batch = batch = []
                 if self.ending is not None:
                     break
@@ -332,9 +335,9 @@ class Connection(fast.Line):
         self._watch()
         self._drained()
 
-    def _flush(self) -> None:
-        """End of a wake-up: all that was said in it goes out in one send."""
-        batch, self._batch = self._batch, None
+    def flush(self) -> None:
+        """End of a wake-up, or of a burst: all that was said in it goes out in one send."""
+        batch, self._batch, self._held = self._batch, None, False
         if batch:
             self._write(batch[0] if len(batch) == 1 else b"".join(batch))
         if self.ending is not None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from gevent import get_hub
 from gevent.event import Event
 
+from .burst import Burst
 from .heartbeat import Heartbeat
 from .poller import make_poller
 
@@ -65,11 +66,14 @@ class Counters:
 class Endpoint:
     """Made once per port, in the greenlet hub that will run its connections."""
 
-    __slots__ = ("_emptied", "_siblings", "connections", "counters", "heartbeat", "limits", "loop", "poller")
+    __slots__ = ("_emptied", "_siblings", "burst", "connections", "counters", "heartbeat", "limits", "loop", "poller")
 
-    def __init__(self, limits: Limits | None = None, counters: Counters | None = None) -> None:
+    def __init__(
+        self, limits: Limits | None = None, counters: Counters | None = None, burst: Burst | None = None
+    ) -> None:
         self.limits = limits or Limits()
         self.counters = counters or Counters()
+        self.burst = burst or Burst()
         self.loop: Any = get_hub().loop
         self.heartbeat = Heartbeat(self.loop)
         self.poller = make_poller(self.loop, self.counters)

@@ -29,6 +29,7 @@ from .acceptor import Acceptor
 from .app import Node
 from .away import Away
 from .batcher import Batcher
+from .burst import Burst
 from .config import Config
 from .delivery import Delivery
 from .dispatch import Dispatch
@@ -92,7 +93,8 @@ class Parts(ABC):
         line = Line.to(self.redis, connections=1 + ARRIVAL_BATCHES)  # one for appends
         messages = MessageLog(self.redis, self.keys, limits=self.config.log_limits, line=line)
         self.sessions = Sessions(self.history.hashing.key)
-        self.batcher = Batcher(messages, self.redis, self.keys, self.link)
+        self.burst = Burst()
+        self.batcher = Batcher(messages, self.redis, self.keys, self.link, self.burst)
         self.reader = LogReader(messages, self.redis, self.keys, self.link)
         records = AwayRecords(self.redis, self.keys)
         self.away = Away(self.id, records, self.keys, self.link, self.batcher.publish)
@@ -100,7 +102,9 @@ class Parts(ABC):
         messages.on_put_back = self.delivery.put_back
         # What Redis took while its answers were lost: no subscription need have broken for that.
         self.link.on_back(lambda: gevent.spawn(self.sweep))
-        self.subscriber = Subscriber(self.redis, self.link, on_notice=self._on_notice, on_connected=self.sweep)
+        self.subscriber = Subscriber(
+            self.redis, self.link, self.burst, on_notice=self._on_notice, on_connected=self.sweep
+        )
         self.memberships = Memberships(messages)
         self.groups = Groups(self.delivery, self.subscriber, self.reader, self.memberships, self.keys, self.link)
 
@@ -137,7 +141,7 @@ class Parts(ABC):
         )
         self.acceptor = Acceptor(
             self._listener, handler=self.gate, wsgi_app=self.flask, limits=config.limits, tls=config.tls,
-            alive=lambda: orjson.dumps(liveness(self)),
+            alive=lambda: orjson.dumps(liveness(self)), burst=self.burst,
         )  # fmt: skip
 
 

@@ -21,6 +21,7 @@ from ringway.core.errors import Unavailable
 from ringway.core.repeats import Repeats, times
 from ringway.store.client import Client, redis_errors
 
+from .burst import Burst
 from .lanes import Lane
 from .redis_link import RedisLink
 
@@ -38,10 +39,16 @@ class Subscriber:
     """Keeps subscriptions over reconnects. `ready` callbacks come once the server has confirmed a subscription."""
 
     def __init__(
-        self, client: Client, link: RedisLink, *, on_notice: Callable[[bytes, bytes], object], on_connected: Ready
+        self, client: Client, link: RedisLink, burst: Burst, *, on_notice: Callable[[bytes, bytes], object],
+        on_connected: Ready,
     ) -> None:
-        """Args: on_connected: called, in a greenlet of its own, each time all subscriptions stand again."""
-        self._client, self._link, self._on_notice, self._on_connected = client, link, on_notice, on_connected
+        """
+        Args:
+            burst: that of the connections, for notices that come together.
+            on_connected: called, in a greenlet of its own, each time all subscriptions stand again.
+        """
+        self._client, self._link, self._burst = client, link, burst
+        self._on_notice, self._on_connected = on_notice, on_connected
         self._wanted: dict[str, list[Ready]] = {}
         self._confirmed: set[str] = set()
         self._writes: Lane[tuple[str, str]] = Lane("changing subscriptions", self._write)
@@ -159,6 +166,7 @@ class Subscriber:
             self._subscribed(message[1].decode())
 
     def _dispatch(self, channel: bytes, data: bytes) -> None:
+        self._burst.begin()
         try:
             self._on_notice(channel, data)
         except Exception:

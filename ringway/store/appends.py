@@ -86,9 +86,7 @@ def append_call(script: Script, keys: Keys, asks: Sequence[Ask], replid: str, ho
 
 
 def places(call: Call, reply: Sequence[Any]) -> list[Place]:
-    """What became of each message of a call; empty if Redis refused all of it, being another one."""
-    if len(reply) == 1:
-        return []
+    """What became of each message of a call that Redis did not refuse."""
     _replid, ts, *found = reply
     return [_place(call, number, ts, *one) for number, one in enumerate(found)]
 

@@ -8,10 +8,12 @@ connection that was closed meanwhile it is tried once more, on a new one, as eve
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator
+from itertools import chain
 from typing import Any
 
 import redis
+from hiredis import pack_command
 from redis.connection import BlockingConnectionPool
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import ResponseError
@@ -40,30 +42,38 @@ class Line:
         pool = client.connection_pool if isinstance(client, redis.Redis) else None
         return cls(pool, connections) if type(pool) is BlockingConnectionPool else None
 
-    def call(self, commands: Sequence[Command]) -> list[Any] | None:
-        """The replies, in order, errors of single commands among them. None: as many calls are under way as it takes.
+    def call(self, commands: Iterable[Command], take: Callable[[Any], object]) -> bool:
+        """Have `take` called with each reply, in order, once it is there; errors of single commands are among them.
+
+        Each command is made and sent while those before it are with Redis. `take` must not wait.
+        False: nothing was done, since as many calls are under way as there are connections.
 
         Raises what redis-py raises when there is no connection, or no answer in time.
         """
         try:
             conn = self._free.pop()
         except IndexError:
-            return None
+            return False
         kept: Any = None
         try:
-            replies, kept = self._call(conn, commands)
-            return replies
+            kept = self._call(conn, iter(commands), take)
         finally:
             self._free.append(kept)
+        return True
 
-    def _call(self, conn: Any, commands: Sequence[Command]) -> tuple[list[Any], Any]:
+    def _call(self, conn: Any, commands: Iterator[Command], take: Callable[[Any], object]) -> Any:
+        """Returns the connection that answered."""
+        open_ones: deque[Command] = deque()
         if conn is not None:
             try:
-                return _exchange(conn, commands), conn
+                _exchange(conn, commands, open_ones, take)
+                return conn
             except RedisConnectionError:
-                conn = None
+                commands = chain(tuple(open_ones), commands)
+                open_ones.clear()
         conn = self._pool.connection_class(**self._pool.connection_kwargs)
-        return _exchange(conn, commands), conn
+        _exchange(conn, commands, open_ones, take)
+        return conn
 
     def close(self) -> None:
         """Those that are in use meanwhile are for their callers to lose."""
@@ -72,10 +82,16 @@ class Line:
                 conn.disconnect()
 
 
-def _exchange(conn: Any, commands: Sequence[Command]) -> list[Any]:
+def _exchange(conn: Any, commands: Iterator[Command], open_ones: deque[Command], take: Callable[[Any], object]) -> None:
+    """Args: open_ones: gets the commands that are sent and have no reply yet."""
     try:
-        conn.send_packed_command([b"".join(b"".join(conn.pack_command(*command)) for command in commands)])
-        return [_reply(conn) for _ in commands]
+        for command in commands:
+            open_ones.append(command)
+            conn.send_packed_command([pack_command(command)])  # type: ignore[arg-type]  # typed as a tuple of one
+        while open_ones:
+            reply = _reply(conn)
+            open_ones.popleft()
+            take(reply)
     except BaseException:
         conn.disconnect()  # also when this greenlet is killed: what is still to come must not answer another call
         raise

@@ -9,7 +9,7 @@ nothing after them was lost, so a clean restart of Redis costs nobody anything. 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cache
 from typing import Any, NamedTuple
 
@@ -17,7 +17,7 @@ from ringway.core.errors import Unavailable, Unsettled
 from ringway.core.frames import DEDUP_S, Position
 
 from . import cursors
-from .appends import ADDED, AFTER_NOTHING, DUPLICATE, Ask, Place, append_call, digest_of, in_order, places, together
+from .appends import AFTER_NOTHING, DUPLICATE, Ask, append_call, digest_of, in_order, places, together
 from .arrivals import READ_BYTES, USERS, Arrival, arrive_calls
 from .client import Client, redis_errors
 from .histories import Histories
@@ -26,7 +26,7 @@ from .limits import DAY_S, Limits, SharedLimits
 from .line import Line
 from .retained import WINDOW_S, Kept
 from .retained import Append as Append
-from .scripts import Call, Script, run_many, script
+from .scripts import Call, Script, run_each, run_many, script
 
 # What is remembered of a channel outlives its messages, so that a quiet week is not mistaken for a loss.
 META_TTL_S = 90 * DAY_S
@@ -73,6 +73,9 @@ class Entries(NamedTuple):
     more: bool
     pending: int
     doubtful: bool = False
+
+
+Take = Callable[[Sequence[tuple[int, Appended | Unavailable]]], object]
 
 
 class _Scripts(NamedTuple):
@@ -130,25 +133,35 @@ class MessageLog:
         """Messages that had their ok, were lost by Redis, and are there again."""
         return self._histories.resent
 
-    def append_many(self, appends: Sequence[Append]) -> list[Appended | Unavailable]:
+    def append_each(self, appends: Sequence[Append], take: Take) -> None:
         """Append in this order, in one pipeline. Never raises.
 
-        An Unavailable in a place: not known to be in the log. The same append may be tried again; its id keeps it from
+        An Unavailable as a result: not known to be in the log. The same append may be tried again; its id keeps it from
         being there twice. Later ones here of the same sender to the same channel are Unavailable with it: none
         overtakes it. Unsettled: only this channel is concerned, Redis answers.
+
+        Args:
+            take: called with the numbers of some of the appends and their results, until it has had each once: those of
+                a call as soon as Redis has answered it. It must not wait.
         """
-        results: list[Appended | Unavailable] = [Unsettled("redis", "it restarts again and again")] * len(appends)
+        todo = list(range(len(appends)))
         try:
             self._heed_limits()
         except Unavailable as error:
-            return [error] * len(appends)
-        todo = list(range(len(appends)))
+            take([(number, error) for number in todo])
+            return
         asks = in_order(appends)
         for _ in range(_ROUNDS):
-            todo = self._append_round(asks, todo, results)
+            todo = self._append_round(asks, todo, take)
             if not todo:
-                break
-        return results
+                return
+        take([(number, Unsettled("redis", "it restarts again and again")) for number in todo])
+
+    def append_many(self, appends: Sequence[Append]) -> list[Appended | Unavailable]:
+        """`append_each`, with all results in their order."""
+        results: dict[int, Appended | Unavailable] = {}
+        self.append_each(appends, results.update)
+        return [results[number] for number in range(len(appends))]
 
     def append(self, append: Append) -> Appended:
         """Append one message. Raises Unavailable."""
@@ -271,26 +284,47 @@ class MessageLog:
         if self._shared is not None:
             self._scripts = _scripts(self._shared.current(), self._dedup_s, self._grace_ms)
 
-    def _append_round(
-        self, asks: Sequence[Ask], todo: Sequence[int], results: list[Appended | Unavailable]
-    ) -> list[int]:
-        """One pipeline. Fills in results; returns the places where Redis was not the one we took it for."""
+    def _append_round(self, asks: Sequence[Ask], todo: Sequence[int], take: Take) -> list[int]:
+        """One pipeline. Returns the numbers where Redis was not the one we took it for."""
         groups = list(together(todo, asks, sharded=self._histories.sharded))
-        calls = [self._append_call([asks[i] for i in group]) for group in groups]
-        replies = run_many(self.client, calls, line=self._line)
-        error = self._settle(calls, replies)
+        calls: list[Call] = []
+        later: list[tuple[list[int], Call, Any]] = []
+
+        def made() -> Iterator[Call]:
+            for group in groups:
+                calls.append(self._append_call([asks[number] for number in group]))
+                yield calls[-1]
+
+        def one(number: int, reply: Any) -> None:
+            group, call = groups[number], calls[number]
+            if isinstance(reply, Unavailable) or _is_refused(reply) or not self._is_as_expected(call, reply):
+                later.append((group, call, reply))
+            else:
+                take(self._results(asks, group, call, reply))
+
+        run_each(self.client, made(), one, text_first=len(groups) > 1, line=self._line)
+        return self._settle_round(asks, later, take)
+
+    def _settle_round(
+        self, asks: Sequence[Ask], replies: Sequence[tuple[list[int], Call, Any]], take: Take
+    ) -> list[int]:
+        """What failed, and what another Redis answered than was expected: refused, or never asked before."""
+        error = self._settle([(call, reply) for _, call, reply in replies])
         refused = []
-        for group, call, reply in zip(groups, calls, replies, strict=True):
-            if not isinstance(reply, Unavailable) and (found := places(call, reply)):
-                slot = self._histories.slot(call.keys[1])
-                for i, one in zip(group, found, strict=True):
-                    results[i] = self._result(asks[i].append, reply, one, slot)
-            elif failed := reply if isinstance(reply, Unavailable) else error:
-                for i in group:
-                    results[i] = failed
+        for group, call, reply in replies:
+            if isinstance(reply, Unavailable):
+                take([(number, reply) for number in group])
+            elif not _is_refused(reply):
+                take(self._results(asks, group, call, reply))
+            elif error is not None:
+                take([(number, error) for number in group])
             else:
                 refused += group
         return sorted(refused)
+
+    def _is_as_expected(self, call: Call, reply: Any) -> bool:
+        """Whether this Redis is the one that is known: another greenlet may have met a later one meanwhile."""
+        return bool(reply[0].decode() == self._histories.expected(call.keys[1]))
 
     def _append_call(self, asks: Sequence[Ask], replid: str | None = None) -> Call:
         histories = self._histories
@@ -303,18 +337,26 @@ class MessageLog:
         args = (gen, seq, limit, READ_BYTES, int(create), int(own))
         return Call(self._scripts.read, (self.keys.meta(ch), log), args, self._histories.home(log))
 
-    def _result(self, append: Append, reply: Any, place: Place, slot: int) -> Appended | Unavailable:
-        """The result for one message; what was added is kept for a while."""
-        kind, gen, seq, receivers, frame = place
-        if kind == AFTER_NOTHING:
-            return Unsettled("redis", "the message before it is not in the log")
-        if kind != DUPLICATE:
-            self._histories.retained.add(reply[0].decode(), Kept(self._clock(), append, Position(gen, seq), slot))
-        return Appended(append.ch, append.id, gen, seq, kind == DUPLICATE, frame, receivers)
+    def _results(
+        self, asks: Sequence[Ask], group: Sequence[int], call: Call, reply: Any
+    ) -> list[tuple[int, Appended | Unavailable]]:
+        """The results of one call, by the numbers of its messages; what was added is kept for a while."""
+        slot, now = self._histories.slot(call.keys[1]), self._clock()
+        results: list[tuple[int, Appended | Unavailable]] = []
+        added = []
+        for number, (kind, gen, seq, receivers, frame) in zip(group, places(call, reply), strict=True):
+            append = asks[number].append
+            if kind == AFTER_NOTHING:
+                results.append((number, Unsettled("redis", "the message before it is not in the log")))
+                continue
+            if kind != DUPLICATE:
+                added.append(Kept(now, append, Position(gen, seq), slot))
+            results.append((number, Appended(append.ch, append.id, gen, seq, kind == DUPLICATE, frame, receivers)))
+        self._histories.retained.add(reply[0].decode(), added)
+        return results
 
-    def _settle(self, calls: Sequence[Call], replies: Sequence[Any]) -> Unavailable | None:
+    def _settle(self, answered: Iterable[tuple[Call, Any]]) -> Unavailable | None:
         """Go on with the Redis that answered; the error if what the one before had could not be carried over."""
-        answered = zip(calls, replies, strict=True)
         try:
             self._histories.settle([
                 (call.keys[1], reply[0].decode()) for call, reply in answered if not isinstance(reply, Unavailable)
@@ -333,10 +375,12 @@ class MessageLog:
         calls = [self._append_call([asks[i] for i in group], replid) for group in groups]
         lost: list[bool | None] = [None] * len(kept)
         for group, call, reply in zip(groups, calls, _all(run_many(self.client, calls)), strict=True):
-            for i, one in zip(group, places(call, reply), strict=False):  # none: refused
-                result = self._result(asks[i].append, reply, one, kept[i].slot)
-                lost[i] = one.kind == ADDED
-                if one.kind == ADDED and isinstance(result, Appended):
+            if _is_refused(reply):
+                continue
+            for number, result in self._results(asks, group, call, reply):
+                assert isinstance(result, Appended)  # it is after nothing
+                lost[number] = not result.duplicate
+                if not result.duplicate:
                     self.on_put_back(result)
         return lost
 
@@ -347,6 +391,11 @@ def _all(replies: list[Any]) -> list[Any]:
         if isinstance(reply, Unavailable):
             raise reply
     return replies
+
+
+def _is_refused(reply: Any) -> bool:
+    """Whether Redis took nothing of a call, being another one than that expected."""
+    return len(reply) == 1
 
 
 def _entries(reply: list[Any]) -> Entries:

@@ -61,15 +61,17 @@ class Retained:
     def __len__(self) -> int:
         return sum(map(len, self._by_replid.values()))
 
-    def add(self, replid: str, kept: Kept) -> None:
-        """`replid` said ok to `kept`, so it lives, and what it has had for longer than the window is safe.
+    def add(self, replid: str, kept: Sequence[Kept]) -> None:
+        """`replid` said ok to these now, so it lives, and what it has had for longer than the window is safe.
 
-        Over the limit the oldest one goes.
+        Over the limit the oldest ones go.
         """
+        if not kept:
+            return
         with self._lock:
             of_replid = self._of(replid)
-            of_replid.append(kept)
-            while of_replid[0].at < kept.at - self._window_s:
+            of_replid.extend(kept)
+            while of_replid[0].at < kept[-1].at - self._window_s:
                 of_replid.popleft()
 
     def take(self, slots: Collection[int], replid: str) -> list[tuple[str, Kept]]:

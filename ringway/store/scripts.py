@@ -6,10 +6,11 @@ let later calls of the same pipeline overtake earlier ones when another client l
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cache
 from hashlib import sha1
 from importlib import resources
+from itertools import count
 from typing import Any, NamedTuple
 
 from redis import RedisCluster
@@ -56,39 +57,76 @@ def run(client: Client, call: Call) -> Any:
     return reply
 
 
-def run_many(
-    client: Client, calls: Sequence[Call], *, ordered: bool = True, line: Line | None = None
-) -> list[Any]:
+def run_many(client: Client, calls: Sequence[Call], *, ordered: bool = True, line: Line | None = None) -> list[Any]:
     """The replies, in order, of one pipeline. What failed is an Unavailable in its place; nothing is raised.
 
     Args:
         ordered: whether a later call must not run before an earlier one. Otherwise the text is left out at first.
         line: to be used instead of the client's connections, if it is free.
     """
+    replies: dict[int, Any] = {}
+    run_each(client, calls, replies.__setitem__, text_first=ordered and len(calls) > 1, line=line)
+    return [replies[number] for number in range(len(calls))]
+
+
+def run_each(
+    client: Client, calls: Iterable[Call], take: Callable[[int, Any], object], *, text_first: bool,
+    line: Line | None = None,
+) -> None:
+    """One pipeline. On a line a call is made while those before it are with Redis, and replies are taken as they come.
+
+    Args:
+        take: called once with the number of each call and its reply, or the Unavailable; it must not wait.
+        text_first: the first call to each server carries the script's text: there are several, and they are ordered.
+        line: as for `run_many`.
+    """
+    made: list[Call] = []
+    unknown: list[int] = []
+    answered = count()
+
+    def one(reply: Any) -> None:
+        number = next(answered)
+        if isinstance(reply, NoScriptError):
+            unknown.append(number)
+        else:
+            take(number, unavailable(reply) if isinstance(reply, REDIS_ERRORS) else reply)
+
+    rest = iter(calls)
     try:
-        replies = _pipeline(client, line, calls, text_first=ordered and len(calls) > 1)
-        unknown = [i for i, reply in enumerate(replies) if isinstance(reply, NoScriptError)]
-        if unknown:
-            again = _pipeline(client, line, [calls[i] for i in unknown], text_first=True)
-            for i, reply in zip(unknown, again, strict=True):
-                replies[i] = reply
+        _pipeline(client, line, _noted(rest, made), one, text_first=text_first)
     except Unavailable as error:
-        return [error] * len(calls)
-    return [unavailable(reply) if isinstance(reply, REDIS_ERRORS) else reply for reply in replies]
+        made += rest
+        for number in [*unknown, *range(next(answered), len(made))]:
+            take(number, error)
+    else:
+        if unknown:
+            again = [made[number] for number in unknown]
+            run_each(client, again, lambda number, reply: take(unknown[number], reply), text_first=True, line=line)
 
 
-def _pipeline(client: Client, line: Line | None, calls: Sequence[Call], *, text_first: bool) -> list[Any]:
-    commands = _commands(calls, text_first=text_first)
+def _noted(calls: Iterator[Call], made: list[Call]) -> Iterator[Call]:
+    for call in calls:
+        made.append(call)
+        yield call
+
+
+def _pipeline(
+    client: Client, line: Line | None, calls: Iterator[Call], take: Callable[[Any], object], *, text_first: bool
+) -> None:
     with redis_errors():
-        if line is not None and (replies := line.call(commands)) is not None:
-            return replies
+        if line is not None and line.call(_commands(calls, text_first=text_first), take):
+            return
+        here = list(calls)
+        commands = list(_commands(here, text_first=text_first))
         if len(commands) == 1:
-            return [_single(client, commands[0], calls[0].keys[0])]
-        with client.pipeline(transaction=False) as pipe:
-            for command, call in zip(commands, calls, strict=True):
-                pipe.execute_command(*command, **_where(client, call.keys[0]))
-            replies = pipe.execute(raise_on_error=False)
-    return replies
+            replies = [_single(client, commands[0], here[0].keys[0])]
+        else:
+            with client.pipeline(transaction=False) as pipe:
+                for command, call in zip(commands, here, strict=True):
+                    pipe.execute_command(*command, **_where(client, call.keys[0]))
+                replies = pipe.execute(raise_on_error=False)
+    for reply in replies:
+        take(reply)
 
 
 def _where(client: Client, key: str) -> dict[str, Any]:
@@ -105,16 +143,14 @@ def _where(client: Client, key: str) -> dict[str, Any]:
     return {"target_nodes": node} if node is not None else {}
 
 
-def _commands(calls: Sequence[Call], *, text_first: bool) -> list[Command]:
+def _commands(calls: Iterable[Call], *, text_first: bool) -> Iterator[Command]:
     carried: set[tuple[str, str]] = set()
-    commands: list[Command] = []
     for script, keys, args, home in calls:
         if text_first and (home, script.sha) not in carried:
             carried.add((home, script.sha))
-            commands.append(("EVAL", script.text, len(keys), *keys, *args))
+            yield ("EVAL", script.text, len(keys), *keys, *args)
         else:
-            commands.append(("EVALSHA", script.sha, len(keys), *keys, *args))
-    return commands
+            yield ("EVALSHA", script.sha, len(keys), *keys, *args)
 
 
 def _single(client: Client, command: Command, key: str) -> Any:

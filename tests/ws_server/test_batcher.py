@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 
 import gevent
 import pytest
@@ -13,9 +14,10 @@ from ringway.core.frames import Position
 from ringway.store import cursors
 from ringway.store.client import Client, connect
 from ringway.store.keys import Keys
-from ringway.store.log import MessageLog
+from ringway.store.log import Appended, MessageLog, Take
 from ringway.store.retained import Append
 from ringway.ws_server.batcher import Batcher, Done
+from ringway.ws_server.burst import Burst
 from ringway.ws_server.redis_link import RedisLink
 from tests.harness import redises
 
@@ -29,6 +31,7 @@ class Node:
     client: Client
     keys: Keys
     link: RedisLink
+    burst: Burst
     batcher: Batcher
 
     def ack(self, *positions: Position) -> None:
@@ -53,10 +56,10 @@ class Node:
 @pytest.fixture
 def node(own_redis: redises.RealRedis) -> Iterator[Node]:
     client, keys = connect(own_redis.url), Keys()
-    link = RedisLink(client.ping)
-    batcher = Batcher(MessageLog(client, keys), client, keys, link)
+    link, burst = RedisLink(client.ping), Burst()
+    batcher = Batcher(MessageLog(client, keys), client, keys, link, burst)
     batcher.start()
-    yield Node(client, keys, link, batcher)
+    yield Node(client, keys, link, burst, batcher)
     batcher.stop()
     link.stop()
     client.close()
@@ -68,19 +71,18 @@ def test_the_next_pipeline_is_out_while_answers_are_given_and_they_keep_their_or
 ) -> None:
     answered: list[str] = []
     gate = gevent.event.Event()
-    append_many = node.batcher._log.append_many
+    append_each = node.batcher._log.append_each
 
     def slow(_: object) -> None:
         gate.wait(10.0)
         answered.append("1")
 
-    def busy(appends: list[Append]) -> object:  # another message comes while Redis has the first
-        results = append_many(appends)
+    def busy(appends: list[Append], take: Take) -> None:  # another message comes while Redis has the first
         if appends[0].id == "1":
             node.append("2", lambda _: answered.append("2"))
-        return results
+        append_each(appends, take)
 
-    monkeypatch.setattr(node.batcher._log, "append_many", busy)
+    monkeypatch.setattr(node.batcher._log, "append_each", busy)
     node.append("1", slow)
     node.wait_for_log(2)
     node.append("3", lambda _: answered.append("3"))
@@ -91,6 +93,37 @@ def test_the_next_pipeline_is_out_while_answers_are_given_and_they_keep_their_or
         while len(answered) < 3:
             gevent.sleep(0.01)
     assert answered == ["1", "2", "3"]
+
+
+def test_answers_that_come_together_are_a_burst_and_one_alone_is_none(node: Node) -> None:
+    bursts: list[bool] = []
+    for count in (1, 3):
+        for number in range(count):
+            node.append(f"{number} of {count}", lambda _: bursts.append(node.burst.on))
+        with gevent.Timeout(10.0):
+            while len(bursts) < count:
+                gevent.sleep(0.01)
+        assert bursts == [count > 1] * count
+        bursts.clear()
+
+
+def test_who_is_in_the_log_has_an_answer_where_the_rest_of_the_pipeline_fails(
+    node: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answered: dict[str, object] = {}
+    append_each = node.batcher._log.append_each
+
+    def half(appends: list[Append], take: Take) -> None:
+        append_each(appends[:2], take)
+        take([(2, Unavailable("redis", "as told"))])
+
+    monkeypatch.setattr(node.batcher._log, "append_each", half)
+    for number in range(3):
+        node.append(f"{number}", partial(answered.__setitem__, f"{number}"))
+    with gevent.Timeout(10.0):
+        while len(answered) < 3:
+            gevent.sleep(0.01)
+    assert [isinstance(answered[id], Appended) for id in "012"] == [True, True, False]
 
 
 def test_an_answer_that_fails_takes_no_other_along(node: Node) -> None:

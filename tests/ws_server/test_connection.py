@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import sys
 import time
 import weakref
 from collections.abc import Iterator
 from errno import ENOMEM
-from socket import IPPROTO_TCP, SHUT_WR, TCP_INFO
+from socket import SHUT_WR
 from typing import Any
 
 import gevent
@@ -23,6 +22,7 @@ from tests.ws_server.both import POLLERS
 from tests.ws_server.frames import BINARY, CLOSE, CONTINUATION, PING, PONG, TEXT, close_frame, frame
 from tests.ws_server.memory import resident
 from tests.ws_server.serving import Client, Echo, Port, serving, until
+from tests.ws_server.tcp_info import count_segments, segments_in
 
 
 @pytest.fixture(params=POLLERS, autouse=True)
@@ -63,16 +63,7 @@ def test_a_fault_of_our_own_ends_its_connection_alone_and_at_once(port: Port, mo
     assert bystander.read() == (TEXT, b"y")
 
 
-DATA_SEGMENTS_IN = 152  # tcpi_data_segs_in in Linux's struct tcp_info
-
-
-def segments_in(sock: Any) -> int:
-    """Segments with data that a socket got: as many as the server made sends, while they are small."""
-    information = sock.getsockopt(IPPROTO_TCP, TCP_INFO, 256)
-    return int.from_bytes(information[DATA_SEGMENTS_IN : DATA_SEGMENTS_IN + 4], sys.byteorder)
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="counts with Linux's TCP_INFO")
+@count_segments
 def test_answers_of_one_wake_up_leave_in_one_send(port: Port) -> None:
     client = port.connect()
     before = segments_in(client.sock)

@@ -11,9 +11,10 @@ import pytest
 
 from ringway.core.errors import Unavailable
 from ringway.store.keys import Keys
-from ringway.store.log import Appended
+from ringway.store.log import Appended, Take
 from ringway.store.retained import Append
 from ringway.ws_server.batcher import Batcher
+from ringway.ws_server.burst import Burst
 from ringway.ws_server.order import PATIENCE_S, Order
 from ringway.ws_server.redis_link import RedisLink
 from tests.harness import redises, zookeepers
@@ -73,12 +74,15 @@ class FakeLog:
         self.outcomes = list(outcomes)
         self.ids: list[str] = []
 
-    def append_many(self, appends: Sequence[Append]) -> list[Appended | Unavailable]:
+    def append_each(self, appends: Sequence[Append], take: Take) -> None:
         gevent.sleep(0.01)
-        if not (self.outcomes.pop(0) if self.outcomes else True):
-            return [Unavailable("redis", "as told")] * len(appends)
-        self.ids += [append.id for append in appends]
-        return [Appended(append.ch, append.id, "g", len(self.ids), False, b"", 0) for append in appends]
+        fails = self.outcomes and not self.outcomes.pop(0)
+        for number, append in enumerate(appends):
+            if fails:
+                take([(number, Unavailable("redis", "as told"))])
+            else:
+                self.ids.append(append.id)
+                take([(number, Appended(append.ch, append.id, "g", len(self.ids), False, b"", 0))])
 
 
 class Line:
@@ -87,7 +91,7 @@ class Line:
     def __init__(self, log: FakeLog) -> None:
         self.log, self.told = log, dict[str, str]()
         self._link = RedisLink(lambda: None)
-        self._batcher = Batcher(log, None, Keys(), self._link)  # type: ignore[arg-type]
+        self._batcher = Batcher(log, None, Keys(), self._link, Burst())  # type: ignore[arg-type]
 
     def __enter__(self) -> Self:
         self._batcher.start()

@@ -16,6 +16,7 @@ from gevent.queue import Queue
 from redis.exceptions import ConnectionError as RedisConnectionError
 
 from ringway.ws_server import subscriber as subscriber_module
+from ringway.ws_server.burst import Burst
 from ringway.ws_server.redis_link import RedisLink
 from ringway.ws_server.subscriber import Subscriber
 
@@ -26,9 +27,28 @@ class Heard:
 
     connected: int = 0
     confirmed: list[str] = field(default_factory=list)
+    notices: list[bytes] = field(default_factory=list)
+
+    def on_notice(self, _channel: bytes, data: bytes) -> None:
+        self.notices.append(data)
 
     def on_connected(self) -> None:
         self.connected += 1
+
+
+class Bursts(Burst):
+    """Counts them."""
+
+    begun = 0
+
+    def begin(self) -> None:
+        self.begun += not self.on
+        super().begin()
+
+
+@pytest.fixture
+def burst() -> Bursts:
+    return Bursts()
 
 
 @pytest.fixture
@@ -52,6 +72,9 @@ class Connection:
     def read_response(self, **_options: Any) -> Any:
         return self._answers.get()
 
+    def notice(self, text: bytes) -> None:
+        self._answers.put([b"message", b"a", text])
+
     def confirm(self, channel: str) -> None:
         self._answers.put([b"subscribe", channel.encode(), 1])
 
@@ -62,13 +85,15 @@ def connection() -> Connection:
 
 
 @pytest.fixture
-def subscriber(connection: Connection, heard: Heard) -> Iterator[Subscriber]:
+def subscriber(connection: Connection, heard: Heard, burst: Bursts) -> Iterator[Subscriber]:
     """Started; it wants a and b."""
     redis: Any = SimpleNamespace(
         connection_pool=SimpleNamespace(connection_class=connection, connection_kwargs={})
     )
     link = RedisLink(lambda: None)
-    subscriber = Subscriber(redis, link, on_notice=lambda channel, data: None, on_connected=heard.on_connected)
+    subscriber = Subscriber(
+        redis, link, burst, on_notice=heard.on_notice, on_connected=heard.on_connected
+    )
     for channel in ("a", "b"):
         subscriber.subscribe(channel, partial(heard.confirmed.append, channel))
     subscriber.start()
@@ -107,6 +132,17 @@ def test_it_is_connected_when_the_last_one_waited_for_is_not_wanted_any_more(
     assert (subscriber.connected, heard.confirmed, heard.connected) == (True, ["a"], 1)
 
 
+def test_notices_that_come_together_are_a_burst(
+    subscriber: Subscriber, connection: Connection, heard: Heard, burst: Bursts
+) -> None:
+    for text in (b"1", b"2", b"3"):
+        connection.notice(text)
+    assert not burst.on
+    wait_for(lambda: bool(heard.notices))
+    assert heard.notices == [b"1", b"2", b"3"]
+    assert burst.begun == 1
+
+
 def test_an_outage_is_said_once_however_often_it_connects(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -123,7 +159,7 @@ def test_an_outage_is_said_once_however_often_it_connects(
     pool = SimpleNamespace(connection_class=connection, connection_kwargs={})
     client: Any = SimpleNamespace(connection_pool=pool)
     link: Any = SimpleNamespace(lost=lambda error: gevent.sleep(0))
-    part = Subscriber(client, link, on_notice=lambda channel, data: None, on_connected=lambda: None)
+    part = Subscriber(client, link, Burst(), on_notice=lambda channel, data: None, on_connected=lambda: None)
     part.start()
     try:
         assert enough.wait(5.0)
