@@ -36,14 +36,8 @@ class Ask(NamedTuple):
     was: Position | None = None
 
 
-class Place(NamedTuple):
-    """What became of one message: ADDED, DUPLICATE or AFTER_NOTHING; `frame` is whole for an added one."""
-
-    kind: int
-    gen: str = ""
-    seq: int = 0
-    receivers: int = 0
-    frame: bytes = b""
+# What became of one message: ADDED, DUPLICATE or AFTER_NOTHING; gen, seq, receivers; the whole frame of an added one.
+Place = tuple[int, str, int, int, bytes]
 
 
 def in_order(appends: Sequence[Append]) -> list[Ask]:
@@ -80,7 +74,7 @@ def append_call(script: Script, keys: Keys, asks: Sequence[Ask], replid: str, ho
     args: list[Arg] = [replid]
     for (ch, sender, message_id, body, notify), digest, after, was in asks:
         head = msg_head(ch=ch, id=message_id, sender=sender, body=orjson.Fragment(body), was=was)
-        names += (keys.meta(ch), keys.log(ch), *keys.dedup(ch))
+        names += keys.of_log(ch)
         args += (head, digest, notify or "", ch, after, *(was or ("", "")))
     return Call(script, tuple(names), tuple(args), home(names[1]))
 
@@ -88,12 +82,13 @@ def append_call(script: Script, keys: Keys, asks: Sequence[Ask], replid: str, ho
 def places(call: Call, reply: Sequence[Any]) -> list[Place]:
     """What became of each message of a call that Redis did not refuse."""
     _replid, ts, *found = reply
-    return [_place(call, number, ts, *one) for number, one in enumerate(found)]
-
-
-def _place(call: Call, number: int, ts: int, kind: int, gen: bytes = b"", seq: int = 0, receivers: int = 0) -> Place:
-    name = gen.decode()
-    if kind != ADDED:
-        return Place(kind, name, seq)
-    head = cast(bytes, call.args[1 + number * _ARGS])
-    return Place(kind, name, seq, receivers, head + msg_tail(gen=name, seq=seq, ts=ts))
+    found_places: list[Place] = []
+    for head, (kind, *place) in zip(call.args[1::_ARGS], found, strict=True):
+        if kind == ADDED:
+            gen, seq, receivers = place
+            name = gen.decode()
+            found_places.append((kind, name, seq, receivers, cast(bytes, head) + msg_tail(gen=name, seq=seq, ts=ts)))
+        else:
+            gen, seq, _ = place or (b"", 0, 0)
+            found_places.append((kind, gen.decode(), seq, 0, b""))
+    return found_places

@@ -44,10 +44,12 @@ class Keys:
         """Hash: what is remembered of a channel's log."""
         return f"{self._p}:meta:{{{_tag(ch)}}}"
 
-    def dedup(self, ch: str) -> tuple[str, str]:
-        """Two hashes, used in turn: digest of (sender, id) -> gen:seq."""
-        key = f"{self._p}:dedup:{{{_tag(ch)}}}"
-        return f"{key}:0", f"{key}:1"
+    def of_log(self, ch: str) -> tuple[str, str, str, str]:
+        """All that an append writes, in one slot: meta, log, and two hashes used in turn: digest of (sender, id) ->
+        gen:seq."""
+        prefix, tag = self._p, _tag(ch)
+        return (f"{prefix}:meta:{{{tag}}}", f"{prefix}:log:{{{tag}}}",
+                f"{prefix}:dedup:{{{tag}}}:0", f"{prefix}:dedup:{{{tag}}}:1")
 
     def cursor(self, uid: str) -> str:
         """Hash: channel -> gen:seq up to which the user has read."""

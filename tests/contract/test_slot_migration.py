@@ -106,7 +106,7 @@ def test_channels_of_a_slot_that_is_half_moved_wait_and_are_there_afterwards(
     append(log, "a", ch=f"u:{staying}")
     move = servers.move(keys.log(f"u:{gone}"))
     move.begin()
-    move.take(keys.meta(f"u:{gone}"), keys.log(f"u:{gone}"), *keys.dedup(f"u:{gone}"))
+    move.take(*keys.of_log(f"u:{gone}"))
     waits, stays, goes_on = log.append_many([message("b", f"u:{uid}") for uid in (gone, staying, other)])
     assert isinstance(goes_on, Appended)
     assert all(isinstance(one, Appended | Unsettled) for one in (waits, stays))

@@ -100,7 +100,7 @@ def test_a_log_that_was_evicted_is_told(client: Any, log: MessageLog, keys: Keys
 
 def test_a_log_that_was_flushed_begins_anew(client: Any, log: MessageLog, keys: Keys) -> None:
     before = append(log, "a", "b")[-1]
-    client.delete(keys.log("u:bob"), keys.meta("u:bob"), *keys.dedup("u:bob"))
+    client.delete(*keys.of_log("u:bob"))
     after = append(log, "c")[0]
     assert (after.seq, after.gen > before.gen) == (1, True)
     entries = log.read("u:bob", at(before))
@@ -136,7 +136,7 @@ def test_ids_are_remembered_for_their_time_and_then_forgotten(client: Any, keys:
     append(log, "a")
     assert append(log, "a")[0].duplicate
     wait_until(lambda: not append(log, "a")[0].duplicate, 10.0, "the id is forgotten", interval=0.1)
-    wait_until(lambda: not client.exists(*keys.dedup("u:bob")), 10.0, "nothing is left of it")
+    wait_until(lambda: not client.exists(*keys.of_log("u:bob")[2:]), 10.0, "nothing is left of it")
 
 
 def test_an_id_is_remembered_over_the_change_of_buckets(client: Any, keys: Keys) -> None:

@@ -147,7 +147,7 @@ class LogMachine(RuleBasedStateMachine):
             self.stale = False
 
     def dump(self) -> dict[str, bytes | None]:
-        names = [self.keys.meta(CH), self.keys.log(CH), *self.keys.dedup(CH)]
+        names = self.keys.of_log(CH)
         return {name: self.client.dump(name) for name in names}
 
 
