@@ -341,7 +341,6 @@ class MessageLog:
         self, asks: Sequence[Ask], group: Sequence[int], call: Call, reply: Any
     ) -> list[tuple[int, Appended | Unavailable]]:
         """The results of one call, by the numbers of its messages; what was added is kept for a while."""
-        slot, now = self._histories.slot(call.keys[1]), self._clock()
         results: list[tuple[int, Appended | Unavailable]] = []
         added = []
         for number, (kind, gen, seq, receivers, frame) in zip(group, places(call, reply), strict=True):
@@ -350,9 +349,10 @@ class MessageLog:
                 results.append((number, Unsettled("redis", "the message before it is not in the log")))
                 continue
             if kind != DUPLICATE:
-                added.append(Kept(now, append, Position(gen, seq), slot))
+                added.append((append, gen, seq))
             results.append((number, Appended(append.ch, append.id, gen, seq, kind == DUPLICATE, frame, receivers)))
-        self._histories.retained.add(reply[0].decode(), added)
+        slot = self._histories.slot(call.keys[1])
+        self._histories.retained.add(reply[0].decode(), self._clock(), slot, added)
         return results
 
     def _settle(self, answered: Iterable[tuple[Call, Any]]) -> Unavailable | None:
