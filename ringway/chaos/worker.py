@@ -67,7 +67,8 @@ class Worker:
             self._events.append(("delivered", client, message.ch, place, name, time.monotonic()))
 
     def _on_gap(self, client: str, gap: Gap) -> None:
-        self._events.append(("gap", client, gap.ch, gap.had, (gap.gen, gap.oldest), time.monotonic()))
+        had = None if gap.had is None else tuple(gap.had)  # orjson knows no other kind of tuple
+        self._events.append(("gap", client, gap.ch, had, (gap.gen, gap.oldest), time.monotonic()))
 
     def _on_state(self, client: str, state: State, cause: ClientError | None) -> None:
         if state in (State.OPEN, State.MOVING):
