@@ -33,6 +33,7 @@ from .redis_link import AWAY, SERVICE, RedisLink
 log = logging.getLogger(__name__)
 
 ACKS_GATHER_S = 0.1  # an ack has no answer: nobody waits for it while its session is here
+FINISH_S = 0.3  # each of three lanes, at the end
 
 Done = Callable[[Appended | Unavailable], object]
 Cursor = tuple[str, str]  # uid, channel
@@ -80,7 +81,10 @@ class Batcher:
             lane.start()
 
     def stop(self) -> None:
-        """Appends that wait are lost, and were not answered; read cursors are written."""
+        """What waits goes its way first, for a second at most: a message that is in its log, and of which nobody was
+        told, would be late. After that it is lost, and was not answered. Read cursors are written."""
+        for lane in (self._appends, self._answers, self._notices):
+            lane.finish(FINISH_S)
         for lane in self._lanes():
             lane.stop()
         if self._link.up:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING
 
 from gevent import get_hub
 
 if TYPE_CHECKING:
     from .connection import Connection
+
+log = logging.getLogger(__name__)
 
 
 class Burst:
@@ -37,4 +40,7 @@ class Burst:
         self.on = False
         waiting, self._waiting = self._waiting, []
         for connection in waiting:
-            connection.flush()
+            try:
+                connection.flush()
+            except Exception:  # the others must not wait for ever
+                log.exception("what %r was to send could not leave", connection)

@@ -37,8 +37,9 @@ class Lane(Generic[T]):
         """
         self._name, self._work, self._batch, self._limit = name, work, batch, limit
         self._items: deque[T] = deque()
-        self._ready, self._hurry = Event(), Event()
-        self._workers, self._gather_s = workers, gather_s
+        self._ready, self._hurry, self._idle = Event(), Event(), Event()
+        self._idle.set()
+        self._workers, self._gather_s, self._working = workers, gather_s, 0
         self._greenlets: list[Any] = []
 
     def __len__(self) -> int:
@@ -46,6 +47,10 @@ class Lane(Generic[T]):
 
     def start(self) -> None:
         self._greenlets = [gevent.spawn(self._run) for _ in range(self._workers)]
+
+    def finish(self, timeout_s: float) -> None:
+        """Wait until nothing is waiting or being worked on, so long at most."""
+        self._idle.wait(timeout_s)
 
     def stop(self) -> None:
         gevent.killall(self._greenlets)
@@ -56,6 +61,7 @@ class Lane(Generic[T]):
             return False
         self._items.append(item)
         if len(self._items) == 1:
+            self._idle.clear()
             self._ready.set()
         return True
 
@@ -73,9 +79,14 @@ class Lane(Generic[T]):
                     self._hurry.wait(self._gather_s)
                     self._hurry.clear()
                 self._turn([self._items.popleft() for _ in range(min(self._batch, len(self._items)))])
+            if not self._working:
+                self._idle.set()
 
     def _turn(self, items: list[T]) -> None:
+        self._working += 1
         try:
             self._work(items)
         except Exception:
             log.exception("%s failed with %d items; going on", self._name, len(items))
+        finally:
+            self._working -= 1

@@ -95,6 +95,29 @@ def test_the_next_pipeline_is_out_while_answers_are_given_and_they_keep_their_or
     assert answered == ["1", "2", "3"]
 
 
+def test_what_is_on_its_way_is_answered_before_it_stops(node: Node) -> None:
+    answered: list[str] = []
+
+    def first(_: object) -> None:
+        answered.append("1")
+        node.append("2", lambda _: answered.append("2"))
+
+    node.append("1", first)
+    gevent.sleep(0)
+    node.batcher.stop()
+    assert answered == ["1", "2"]
+    assert MessageLog(node.client, node.keys).read(CH, None).seq == 2
+
+
+def test_it_stops_though_redis_does_not_answer(node: Node, own_redis: redises.RealRedis) -> None:
+    own_redis.freeze()
+    node.append("1", lambda _: None)
+    gevent.sleep(0)
+    with gevent.Timeout(5.0):
+        node.batcher.stop()
+    own_redis.thaw()
+
+
 def test_answers_that_come_together_are_a_burst_and_one_alone_is_none(node: Node) -> None:
     bursts: list[bool] = []
     for count in (1, 3):

@@ -97,6 +97,23 @@ def test_one_that_is_gone_takes_no_other_along(port: Port) -> None:
     assert client.read() == (TEXT, b"x")
 
 
+def test_one_that_fails_takes_no_other_along(port: Port, monkeypatch: pytest.MonkeyPatch) -> None:
+    (_, first), (client, second) = opened(port), opened(port)
+    flush = Connection.flush
+
+    def fail(connection: Connection) -> None:
+        if connection is first:
+            raise AssertionError("a fault of our own")
+        flush(connection)
+
+    monkeypatch.setattr(Connection, "flush", fail)
+    begun(port)
+    for connection in (first, second):
+        connection.send_frame(encode_text(b"x"))
+    assert client.read() == (TEXT, b"x")
+    monkeypatch.undo()
+
+
 def test_a_slow_client_is_closed_at_its_limit() -> None:
     with serving(limits=Limits(queue_bytes=100_000)) as port:
         client = port.connect(receive_bytes=4096)
