@@ -5,7 +5,6 @@ from gevent import monkey
 
 monkey.patch_all()
 
-import gc
 import logging
 import signal
 import ssl
@@ -14,6 +13,7 @@ from typing import Any
 import click
 import gevent
 
+from ringway.collector import spare_collector
 from ringway.core.errors import AccessDenied, InvalidInput
 from ringway.options import Command, Common, common_options
 
@@ -49,18 +49,9 @@ def main(common: Common, **options: Any) -> None:
     except InvalidInput as error:
         server.stop()
         raise click.ClickException(str(error)) from error
-    _spare_collector()
+    spare_collector()
     click.echo(f"ringway node {server.id} ready url={server.url} http={server.http}")
     server.wait()
-
-
-def _spare_collector() -> None:
-    """What is there at the start stays: the collector need not look at it again. And not after every 700 new objects,
-    its default, but after what some thousand sessions bring; that was a twentieth of a handshake's time.
-    """
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(20_000, 20, 20)
 
 
 def _on_signals(server: NodeServer) -> None:

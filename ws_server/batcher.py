@@ -124,7 +124,8 @@ class Batcher:
         """One pipeline. Who is refused is so at once, before what must not overtake it goes out."""
         writes = self._in_order(writes)
         if not self._link.up:
-            self._take(writes, [(number, self._link.unavailable()) for number in range(len(writes))])
+            for write in writes:
+                self._refuse(write, self._link.unavailable())
             return
         left = len(writes)
         failed: dict[type, Unavailable] = {}
@@ -139,7 +140,7 @@ class Batcher:
         for error in failed.values():
             self._link.lost(error)
 
-    def _take(self, writes: list[_Write], results: Sequence[_Result], *, is_last: bool = True) -> None:
+    def _take(self, writes: list[_Write], results: Sequence[_Result], *, is_last: bool) -> None:
         """Who has an ok is told while Redis has the next messages, if there are any."""
         answers = []
         for number, result in results:

@@ -7,7 +7,6 @@ processes of one machine share. The end of stdin ends the process.
 from __future__ import annotations
 
 import asyncio
-import gc
 import importlib
 import logging
 import os
@@ -21,6 +20,7 @@ from typing import Any
 import orjson
 
 from ringway.client_sdk import AsyncClient, AsyncReceipt, Gap, Message, SendBufferFull, State
+from ringway.collector import spare_collector
 from ringway.core.errors import ClientError, ClosedByServer, ConfigError, ConnectFailed, RingwayError
 
 from .cast import Cast, Line, Load, Script, split, user_of
@@ -107,9 +107,7 @@ class Worker:
                 await client.connect(timeout=timeout_s)
 
         await asyncio.gather(*map(one, self.clients.values()))
-        gc.collect()
-        gc.freeze()  # clients that stay: the collector need not look at them again
-        gc.set_threshold(20_000, 20, 20)  # as in a node: a crowd that comes back makes much, and keeps it
+        spare_collector()  # as in a node: a crowd that comes back makes much, and keeps it
 
     async def talk(self) -> None:
         """Begin to send at the load's rates, whatever happens to the cluster."""

@@ -9,7 +9,7 @@ nothing after them was lost, so a clean restart of Redis costs nobody anything. 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cache
 from typing import Any, NamedTuple
 
@@ -287,22 +287,16 @@ class MessageLog:
     def _append_round(self, asks: Sequence[Ask], todo: Sequence[int], take: Take) -> list[int]:
         """One pipeline. Returns the numbers where Redis was not the one we took it for."""
         groups = list(together(todo, asks, sharded=self._histories.sharded))
-        calls: list[Call] = []
         later: list[tuple[list[int], Call, Any]] = []
 
-        def made() -> Iterator[Call]:
-            for group in groups:
-                calls.append(self._append_call([asks[number] for number in group]))
-                yield calls[-1]
-
-        def one(number: int, reply: Any) -> None:
-            group, call = groups[number], calls[number]
+        def one(number: int, call: Call, reply: Any) -> None:
             if isinstance(reply, Unavailable) or _is_refused(reply) or not self._is_as_expected(call, reply):
-                later.append((group, call, reply))
+                later.append((groups[number], call, reply))
             else:
-                take(self._results(asks, group, call, reply))
+                take(self._results(asks, groups[number], call, reply))
 
-        run_each(self.client, made(), one, text_first=len(groups) > 1, line=self._line)
+        calls = (self._append_call([asks[number] for number in group]) for group in groups)
+        run_each(self.client, calls, one, text_first=len(groups) > 1, line=self._line)
         return self._settle_round(asks, later, take)
 
     def _settle_round(

@@ -65,18 +65,22 @@ def run_many(client: Client, calls: Sequence[Call], *, ordered: bool = True, lin
         line: to be used instead of the client's connections, if it is free.
     """
     replies: dict[int, Any] = {}
-    run_each(client, calls, replies.__setitem__, text_first=ordered and len(calls) > 1, line=line)
+
+    def take(number: int, _call: Call, reply: Any) -> None:
+        replies[number] = reply
+
+    run_each(client, calls, take, text_first=ordered and len(calls) > 1, line=line)
     return [replies[number] for number in range(len(calls))]
 
 
 def run_each(
-    client: Client, calls: Iterable[Call], take: Callable[[int, Any], object], *, text_first: bool,
+    client: Client, calls: Iterable[Call], take: Callable[[int, Call, Any], object], *, text_first: bool,
     line: Line | None = None,
 ) -> None:
     """One pipeline. On a line a call is made while those before it are with Redis, and replies are taken as they come.
 
     Args:
-        take: called once with the number of each call and its reply, or the Unavailable; it must not wait.
+        take: called once for each call with its number, it, and its reply or the Unavailable; it must not wait.
         text_first: the first call to each server carries the script's text: there are several, and they are ordered.
         line: as for `run_many`.
     """
@@ -89,7 +93,7 @@ def run_each(
         if isinstance(reply, NoScriptError):
             unknown.append(number)
         else:
-            take(number, unavailable(reply) if isinstance(reply, REDIS_ERRORS) else reply)
+            take(number, made[number], unavailable(reply) if isinstance(reply, REDIS_ERRORS) else reply)
 
     rest = iter(calls)
     try:
@@ -97,11 +101,12 @@ def run_each(
     except Unavailable as error:
         made += rest
         for number in [*unknown, *range(next(answered), len(made))]:
-            take(number, error)
+            take(number, made[number], error)
     else:
         if unknown:
             again = [made[number] for number in unknown]
-            run_each(client, again, lambda number, reply: take(unknown[number], reply), text_first=True, line=line)
+            run_each(client, again, lambda number, call, reply: take(unknown[number], call, reply), text_first=True,
+                     line=line)
 
 
 def _noted(calls: Iterator[Call], made: list[Call]) -> Iterator[Call]:

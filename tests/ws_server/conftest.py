@@ -1,4 +1,4 @@
-"""Two nodes that the tests of a module share."""
+"""What tests of several modules share: two nodes, and a port with each kind of poller."""
 
 from __future__ import annotations
 
@@ -6,9 +6,12 @@ from collections.abc import Iterator
 
 import pytest
 
+from ringway.ws_server import endpoint
 from tests.harness import redises, zookeepers
 
+from .both import POLLERS
 from .nodes import Nodes
+from .serving import Port, serving
 
 
 @pytest.fixture(scope="module")
@@ -16,6 +19,18 @@ def nodes(zookeeper_server: zookeepers.Provider, redis_server: redises.Provider)
     """n1 and n2, both on the ring. Tests use uids of their own and leave the ring as it was."""
     with Nodes(zookeeper_server.address, redis_server.url, "n1", "n2") as running:
         yield running
+
+
+@pytest.fixture(params=POLLERS)
+def each_poller(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(endpoint, "make_poller", request.param)
+
+
+@pytest.fixture
+def port(each_poller: None) -> Iterator[Port]:
+    """An echo, with each poller in turn."""
+    with serving() as port:
+        yield port
 
 
 @pytest.fixture(autouse=True)

@@ -10,7 +10,7 @@ import pytest
 
 DATA_SEGMENTS_IN = 152  # tcpi_data_segs_in in Linux's struct tcp_info
 
-count_segments = pytest.mark.skipif(sys.platform != "linux", reason="counts with Linux's TCP_INFO")
+needs_tcp_info = pytest.mark.skipif(sys.platform != "linux", reason="asks Linux's TCP_INFO")
 
 
 def segments_in(sock: Any) -> int:

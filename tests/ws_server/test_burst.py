@@ -2,32 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import gevent
 import pytest
 
-from ringway.ws_server import endpoint as endpoint_module
 from ringway.ws_server.burst import Burst
 from ringway.ws_server.connection import Connection
 from ringway.ws_server.endpoint import Limits
 from ringway.ws_server.wire import encode_text
-from tests.ws_server.both import POLLERS
 from tests.ws_server.frames import CLOSE, TEXT, frame
 from tests.ws_server.serving import Client, Port, serving, until
-from tests.ws_server.tcp_info import count_segments, segments_in
+from tests.ws_server.tcp_info import needs_tcp_info, segments_in
 
-
-@pytest.fixture(params=POLLERS, autouse=True)
-def _each_poller(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(endpoint_module, "make_poller", request.param)
-
-
-@pytest.fixture
-def port() -> Iterator[Port]:
-    with serving() as port:
-        yield port
+pytestmark = pytest.mark.usefixtures("each_poller")
 
 
 def opened(port: Port) -> tuple[Client, Connection]:
@@ -42,7 +30,7 @@ def begun(port: Port) -> Burst:
     return burst
 
 
-@count_segments
+@needs_tcp_info
 def test_each_connection_has_one_write_at_the_end(port: Port) -> None:
     pairs = [opened(port) for _ in range(3)]
     before = [segments_in(client.sock) for client, _ in pairs]

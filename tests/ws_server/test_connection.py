@@ -22,18 +22,9 @@ from tests.ws_server.both import POLLERS
 from tests.ws_server.frames import BINARY, CLOSE, CONTINUATION, PING, PONG, TEXT, close_frame, frame
 from tests.ws_server.memory import resident
 from tests.ws_server.serving import Client, Echo, Port, serving, until
-from tests.ws_server.tcp_info import count_segments, segments_in
+from tests.ws_server.tcp_info import needs_tcp_info, segments_in
 
-
-@pytest.fixture(params=POLLERS, autouse=True)
-def _each_poller(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(endpoint_module, "make_poller", request.param)
-
-
-@pytest.fixture
-def port() -> Iterator[Port]:
-    with serving() as port:
-        yield port
+pytestmark = pytest.mark.usefixtures("each_poller")
 
 
 def test_messages_of_all_sizes_come_back(port: Port) -> None:
@@ -63,7 +54,7 @@ def test_a_fault_of_our_own_ends_its_connection_alone_and_at_once(port: Port, mo
     assert bystander.read() == (TEXT, b"y")
 
 
-@count_segments
+@needs_tcp_info
 def test_answers_of_one_wake_up_leave_in_one_send(port: Port) -> None:
     client = port.connect()
     before = segments_in(client.sock)
@@ -486,7 +477,7 @@ class Chatty(Echo):
 
 
 @pytest.fixture
-def chat(_each_poller: None) -> Iterator[Port]:
+def chat(each_poller: None) -> Iterator[Port]:
     if endpoint_module.make_poller is POLLERS[-1].values[0]:
         pytest.skip("libev calls back in the reverse order")
     with serving(Chatty()) as port:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from contextlib import suppress
 from dataclasses import replace
@@ -18,6 +17,7 @@ from ringway.ws_server.heartbeat import STALL_S, Heartbeat, TimerWheel
 from ringway.ws_server.wire import encode_binary
 from tests.ws_server.frames import BINARY, CLOSE, PING, PONG, TEXT, close_frame, frame
 from tests.ws_server.serving import Client, Echo, Port, serving, until
+from tests.ws_server.tcp_info import needs_tcp_info
 
 
 def test_nothing_fires_early_and_nothing_more_than_a_tick_late() -> None:
@@ -204,7 +204,7 @@ def talk(client: Client, seconds: float) -> bool:
     return False
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="asks Linux's TCP_INFO")
+@needs_tcp_info
 def test_a_client_that_uploads_gets_longer_for_its_pong_which_comes_after_the_upload() -> None:
     with serving(limits=PATIENT) as port:
         client = port.connect()
@@ -216,7 +216,7 @@ def test_a_client_that_uploads_gets_longer_for_its_pong_which_comes_after_the_up
         until(lambda: port.handler.closed == [(1000, "", "client")])
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="asks Linux's TCP_INFO")
+@needs_tcp_info
 def test_messages_stand_for_a_pong_only_for_so_long() -> None:
     with serving(limits=QUICK) as port:
         client = port.connect()

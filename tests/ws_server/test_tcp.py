@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import socket
-import sys
 from collections.abc import Iterator
 from math import inf
 
@@ -12,9 +11,9 @@ import pytest
 from ringway.ws_server.patience import Flow
 from ringway.ws_server.tcp import flow
 from tests.ws_server.serving import until
+from tests.ws_server.tcp_info import needs_tcp_info
 
 Pair = tuple[socket.socket, socket.socket]
-LINUX = pytest.mark.skipif(sys.platform != "linux", reason="asks Linux's TCP_INFO")
 
 
 @pytest.fixture
@@ -39,7 +38,7 @@ def fill(sock: socket.socket) -> int:
         return sent
 
 
-@LINUX
+@needs_tcp_info
 def test_all_that_is_sent_is_taken_or_waits(pair: Pair) -> None:
     ours, theirs = pair
     ours.send(bytes(100))
@@ -57,7 +56,7 @@ def test_all_that_is_sent_is_taken_or_waits(pair: Pair) -> None:
     assert after.taken + after.waiting == sent
 
 
-@LINUX
+@needs_tcp_info
 def test_what_the_client_sends_is_seen_before_it_is_read(pair: Pair) -> None:
     ours, theirs = pair
     until(lambda: flow(ours, 0).received_s > 0.05)
