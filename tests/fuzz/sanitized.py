@@ -54,14 +54,16 @@ def inside(library: str) -> int:
     from .inputs import TAKES, one_input
 
     assert module.take in TAKES, "the sanitized one is not in use"
-    files = [path for folder in sys.argv[1:] for path in sorted(Path(folder).iterdir())]
+    files = [path for corpus in sys.argv[1:] for path in sorted(Path(corpus).iterdir())]
     for path in files:
         one_input(path.read_bytes())
     print(f"{len(files)} inputs of a corpus read")
-    tests = [str(ROOT / "tests" / "ws_server" / name) for name in TESTS]
-    # Without the fixtures that look for what a test left behind, it takes a third of the time; and the memory that
-    # grows is the sanitizers' own.
-    return int(pytest.main(["-q", "--noconftest", "-p", "no:cacheprovider", "-k", "not memory_returns", *tests]))
+    folder = ROOT / "tests" / "ws_server"
+    tests = [str(folder / name) for name in TESTS]
+    # Without the fixtures of every test, which look for what it left behind, it takes a third of the time; and the
+    # memory that grows is the sanitizers' own.
+    options = ["-q", f"--confcutdir={folder}", "-p", "no:cacheprovider", "-k", "not memory_returns"]
+    return int(pytest.main([*options, *tests]))
 
 
 if __name__ == "__main__":
