@@ -50,14 +50,29 @@ local function turn(log, replid)
   redis.call('HSET', META, 'g', log.gen, 's', log.seq, 'r', replid, 'p', past)
 end
 
--- Messages of an incarnation that is over are known to have existed, or are back in the log.
+-- Messages of an incarnation that is over are known to have existed, up to `known_now`, or are back in the log.
+-- Redis may have lost all of it, and that it ever began: then it is written down here. As what Redis holds is always the
+-- beginning of what it held, the incarnation had all that survived of the one before. One that is later than the log's
+-- own is of a Redis with another clock, and says nothing.
 local function note_loss(log, gen, known_now, back_now)
-  log.past = string.gsub(log.past, '%f[%w]' .. gen .. ':%d+%S*', function(entry)
-    local _, last, known, back = parse_past(entry)
-    if known_now <= last then return entry end
-    return string.format('%s:%d!%d/%d', gen, last, math.max(known, known_now), back + back_now)
-  end)
-  redis.call('HSET', META, 'p', log.past)
+  if gen > log.gen then return end
+  local entries, at, last, known, back = {}, nil, 0, 0, 0
+  for entry in string.gmatch(log.past, '%S+') do
+    local old, old_last, old_known, old_back = parse_past(entry)
+    if not at and old <= gen then
+      at, last, known = #entries + 1, old_last, old_last
+      if old == gen then known, back = old_known, old_back end
+    end
+    if old ~= gen then entries[#entries + 1] = entry end
+  end
+  if known_now > last then known, back = math.max(known, known_now), back + back_now end
+  local entry = gen .. ':' .. last .. (known > last and '!' .. known .. '/' .. back or '')
+  table.insert(entries, at or #entries + 1, entry)
+  local past = table.concat(entries, ' ')
+  if past ~= log.past then
+    log.past = past
+    redis.call('HSET', META, 'p', past)
+  end
 end
 
 -- The log whose meta is gone (evicted): what stood in it is in its last frame.

@@ -19,13 +19,17 @@ local function resolve(log, replid, gen, seq, own)
     if not own then return log.seq, MISSING end
     turn(log, replid)
   end
+  if gen > log.gen then return 0, MISSING end
+  if own then note_loss(log, gen, seq, 0) end
   local verdict, successor = WHOLE, log.gen
   for entry in string.gmatch(log.past, '%S+') do
     local old, last, known, back = parse_past(entry)
-    if old == gen and seq > known then
-      known = seq
-      if own then note_loss(log, gen, seq, 0) end
+    -- Nobody has spoken of this incarnation yet. If Redis lost it a moment ago, somebody is about to.
+    if old < gen then
+      if in_grace(successor) then return math.min(seq, last), DOUBTFUL end
+      return 0, MISSING
     end
+    if old == gen then known = math.max(known, seq) end
     if back < known - last and verdict ~= MISSING then
       verdict = in_grace(successor) and DOUBTFUL or MISSING
     end

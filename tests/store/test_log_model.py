@@ -6,7 +6,7 @@ import json
 import uuid
 from copy import deepcopy
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
@@ -22,27 +22,46 @@ REMEMBERED = 16
 CH = "u:bob"
 
 
+class Over(NamedTuple):
+    """An earlier incarnation: the seq up to which it survived, and the one up to which it is known to have gone."""
+
+    survived: int
+    known: int
+
+
 @dataclass
 class Model:
-    """What Redis holds: the ids in the log, the gen, and how much of each earlier gen survived."""
+    """What Redis holds: the ids in the log, the gen, and what is known of earlier gens, the oldest first."""
 
     kept: list[str] = field(default_factory=list)
     gen: str = ""
-    past: dict[str, int] = field(default_factory=dict)
+    past: dict[str, Over] = field(default_factory=dict)
 
     def go_on_as(self, gen: str) -> None:
         if self.gen:
-            self.past = dict([*self.past.items(), (self.gen, len(self.kept))][-REMEMBERED:])
+            ended = Over(len(self.kept), len(self.kept))
+            self.past = dict([*self.past.items(), (self.gen, ended)][-REMEMBERED:])
         self.gen = gen
 
+    def note(self, position: Position) -> None:
+        """A node had this. Of an incarnation that Redis lost whole the one before says what survived."""
+        if position.gen != self.gen:
+            before = [over.survived for gen, over in self.past.items() if gen <= position.gen]
+            over = self.past.get(position.gen) or Over(*(before[-1:] or [0]) * 2)
+            self.past[position.gen] = over._replace(known=max(over.known, position.seq))
+            self.past = dict(sorted(self.past.items()))
+
     def start(self, position: Position | None) -> tuple[int, bool]:
-        """The seq after which a reader goes on, and whether it has missed nothing."""
+        """The seq after which a reader goes on, and whether nothing that is known to have been is missing there."""
         if position is None:
             return 0, True
-        survived = len(self.kept) if position.gen == self.gen else self.past.get(position.gen)
-        if survived is None:
+        if position.gen == self.gen:
+            return position.seq, True
+        if position.gen not in self.past:
             return 0, False
-        return min(position.seq, survived), position.seq <= survived
+        survived = self.past[position.gen].survived
+        later = [over for gen, over in self.past.items() if gen >= position.gen]
+        return min(position.seq, survived), position.seq <= survived and all(one.known == one.survived for one in later)
 
 
 class LogMachine(RuleBasedStateMachine):
@@ -72,10 +91,13 @@ class LogMachine(RuleBasedStateMachine):
                 self.model.kept.append(one.id)
                 assert (one.gen, one.seq) == (self.model.gen, len(self.model.kept))
 
-    @rule(reader=st.integers(0, 2), limit=st.integers(0, 5))
-    def read(self, reader: int, limit: int) -> None:
-        entries = self.log.read(CH, self.readers[reader], limit=limit)
+    @rule(reader=st.integers(0, 2), limit=st.integers(0, 5), own=st.booleans())
+    def read(self, reader: int, limit: int, own: bool) -> None:
+        """`own`: it is a node."""
+        entries = self.log.read(CH, self.readers[reader], limit=limit, own=own)
         self.touched()
+        if own and (position := self.readers[reader]) is not None:
+            self.model.note(position)
         start, recovered = self.model.start(self.readers[reader])
         head = len(self.model.kept)
         assert (entries.gen, entries.seq, entries.oldest) == (self.model.gen, head, 1)
@@ -127,7 +149,7 @@ class LogMachine(RuleBasedStateMachine):
     def lose_what_a_reader_has_had(self, numbers: list[int], reader: int) -> None:
         self.save()
         self.append(numbers)
-        self.read(reader, 100)
+        self.read(reader, 100, own=False)
         self.lose()
 
     @invariant()

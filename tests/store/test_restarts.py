@@ -204,6 +204,56 @@ def test_a_message_counts_as_back_once(redis: RealRedis, client: Client, log: Me
     assert (ids(entries), entries.recovered) == (["b", "d"], False)
 
 
+def test_an_incarnation_that_redis_lost_whole_is_no_gap_once_its_messages_are_back(
+    redis: RealRedis, log: MessageLog, other: MessageLog
+) -> None:
+    """It began with the first message after a clean restart, and power failed right behind that."""
+    before = append(log, "a", "b")[-1]
+    redis.restart()
+    mark = redis.journal_size()
+    had_one, had_all = append(log, "c", "d")
+    assert had_all.gen > before.gen
+    redis.lose_after(mark)
+    log.carry_over()
+    for position in (before, had_one, had_all):
+        entries = other.read("u:bob", at(position))
+        assert (ids(entries), entries.recovered) == (["c", "d"], True)
+    assert append(log, "e")[0].gen > had_all.gen
+    assert ids(other.read("u:bob", at(had_all))) == ["c", "d", "e"]
+
+
+def test_an_incarnation_that_redis_lost_whole_is_in_doubt_and_then_a_gap(
+    redis: RealRedis, client: Client, log: MessageLog, other: MessageLog
+) -> None:
+    patient = MessageLog(client, Keys(), grace_s=60.0)
+    before = append(log, "a", "b")[-1]
+    redis.restart()
+    mark = redis.journal_size()
+    lost = append(log, "c")[0]
+    redis.lose_after(mark)
+    entries = patient.read("u:bob", at(lost))
+    assert (entries.seq - entries.pending, entries.doubtful) == (2, True)
+    assert not other.read("u:bob", at(lost)).recovered
+    assert other.read("u:bob", at(before)).recovered  # nobody has said yet that there was more
+    other.read("u:bob", at(lost), own=True)
+    for position in (before, lost):
+        entries = other.read("u:bob", at(position))
+        assert (entries.seq - entries.pending, entries.recovered) == (2, False)
+
+
+def test_a_log_that_began_and_was_lost_is_no_gap_once_its_messages_are_back(
+    redis: RealRedis, log: MessageLog, other: MessageLog
+) -> None:
+    append(log, "of another channel", ch="u:ann")
+    mark = redis.journal_size()
+    had_one, had_all = append(log, "a", "b")
+    redis.lose_after(mark)
+    log.carry_over()
+    for position in (had_one, had_all):
+        entries = other.read("u:bob", at(position))
+        assert (ids(entries), entries.recovered) == (["a", "b"], True)
+
+
 def test_a_client_cannot_raise_the_alarm_for_others(redis: RealRedis, log: MessageLog) -> None:
     first, last = append(log, "a", "b")
     for restarted in (False, True):

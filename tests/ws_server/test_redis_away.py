@@ -153,15 +153,22 @@ def test_a_wiped_redis_whose_clock_is_behind_is_heard_all_the_same(
     assert late.bodies(got["seq"])[-1] == 2
 
 
-def test_what_redis_lost_comes_back_and_no_gap_is_told(running: Nodes, own_redis: redises.RealRedis) -> None:
-    """The power fails after messages that had their ok, and that some have had and others not."""
-    uid = running.uid_of("r1", "powerless")
-    receiver, sender = running.join(uid), running.join(running.uid_of("r2", "power"))
+@pytest.mark.parametrize("restarted", [False, True])
+def test_what_redis_lost_comes_back_and_no_gap_is_told(
+    running: Nodes, own_redis: redises.RealRedis, restarted: bool
+) -> None:
+    """The power fails after messages that had their ok, and that some have had and others not.
+
+    `restarted`: right before them, so that Redis loses all of the log's incarnation that they began.
+    """
+    uid = running.uid_of("r1", f"powerless-{restarted}")
+    receiver, sender = running.join(uid), running.join(running.uid_of("r2", f"power-{restarted}"))
     for n in (1, 2, 3, 4, 5):
         if n == 4:
+            if restarted:
+                own_redis.restart()
             mark = own_redis.journal_size()
-        sender.send(t="send", id=f"{n}", to=uid, body=n)
-        sender.wait("ok")
+        insist(sender, id=f"{n}", to=uid, body=n)
     assert receiver.bodies(5) == [1, 2, 3, 4, 5]
     gen = receiver.frames[-1]["gen"]
     own_redis.lose_after(mark)
