@@ -48,9 +48,12 @@ local function append(current, other, head, digest, notify, ch, after, lost_gen,
   local seen, where = find(digest, current, other)
   if seen then
     local gen, seq, counted = string.match(seen, '(%w+):(%d+)(%+?)')
-    if lost_gen ~= '' and counted == '' and not (gen == lost_gen and seq == lost_seq) then
-      redis.call('HSET', where, digest, gen .. ':' .. seq .. '+')  -- counts as back once, whoever brought it
-      note_loss(log, lost_gen, tonumber(lost_seq), 1)
+    local returned = lost_gen ~= '' and counted == '' and not (gen == lost_gen and seq == lost_seq)
+    if returned then note_loss(log, lost_gen, tonumber(lost_seq), 1) end
+    if returned or where == other then
+      -- Counts as back once, whoever brought it. And whoever has this ok may append it again for as long as from the first.
+      redis.call('HSET', current, digest, gen .. ':' .. seq .. (returned and '+' or counted))
+      keep(log, current)
     end
     return {1, gen, tonumber(seq), 0}
   end

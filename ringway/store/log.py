@@ -334,19 +334,21 @@ class MessageLog:
     def _results(
         self, asks: Sequence[Ask], group: Sequence[int], call: Call, reply: Any
     ) -> list[tuple[int, Appended | Unavailable]]:
-        """The results of one call, by the numbers of its messages; what was added is kept for a while."""
+        """The results of one call, by the numbers of its messages; what is in the log is kept for a while.
+
+        What was there before, too: whoever else had its ok may be gone, or it broke off on the way.
+        """
         results: list[tuple[int, Appended | Unavailable]] = []
-        added = []
+        there = []
         for number, (kind, gen, seq, receivers, frame) in zip(group, places(call, reply), strict=True):
             append = asks[number].append
             if kind == AFTER_NOTHING:
                 results.append((number, Unsettled("redis", "the message before it is not in the log")))
                 continue
-            if kind != DUPLICATE:
-                added.append((append, gen, seq))
+            there.append((append, gen, seq))
             results.append((number, Appended(append.ch, append.id, gen, seq, kind == DUPLICATE, frame, receivers)))
         slot = self._histories.slot(call.keys[1])
-        self._histories.retained.add(reply[0].decode(), self._clock(), slot, added)
+        self._histories.retained.add(reply[0].decode(), self._clock(), slot, there)
         return results
 
     def _settle(self, answered: Iterable[tuple[Call, Any]]) -> Unavailable | None:

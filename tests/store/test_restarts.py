@@ -111,6 +111,22 @@ def test_a_read_notices_the_restart_as_well(redis: RealRedis, log: MessageLog) -
     assert ids(log.read("u:bob", None)) == ["a", "b"]
 
 
+def test_a_message_that_was_found_in_the_log_is_kept_like_one_that_was_added(
+    redis: RealRedis, log: MessageLog, other: MessageLog
+) -> None:
+    """Its first ok went to a node that is gone, or broke off on the way; who sent it has the ok to the second try."""
+    append(log, "a")
+    mark = redis.journal_size()
+    first = append(other, "b")[0]
+    again = append(log, "b", "c")[0]
+    assert (again.duplicate, at(again)) == (True, at(first))
+    redis.lose_after(mark)
+    append(log, "d")
+    entries = log.read("u:bob", at(first))
+    assert (ids(entries), entries.recovered) == (["b", "c", "d"], True)
+    assert frames(entries)[0]["was"] == {"gen": first.gen, "seq": first.seq}
+
+
 def test_what_survived_is_not_doubled(redis: RealRedis, log: MessageLog) -> None:
     append(log, "a", "b")
     redis.restart()
