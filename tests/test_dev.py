@@ -10,10 +10,10 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-import httpx
 import psutil
 import pytest
 
+from tests.harness import web
 from tests.harness.dev import Dev, all_gone, none_with
 from tests.harness.waiting import wait_until
 
@@ -28,7 +28,7 @@ def dev() -> Iterator[Dev]:
 
 
 def active(dev: Dev) -> set[str]:
-    members = httpx.get(f"{dev.lookup}/ring").json()["members"]
+    members = web.get(f"{dev.lookup}/ring").json()["members"]
     return {member["id"] for member in members if member["state"] == "active"}
 
 
@@ -40,7 +40,7 @@ def test_it_prints_what_another_terminal_needs(dev: Dev) -> None:
 
 def test_its_nodes_are_on_the_ring_and_routes_are_answered(dev: Dev) -> None:
     wait_until(lambda: {"node-1", "node-2", "node-3"} <= active(dev), 20.0)
-    answer = httpx.get(f"{dev.lookup}/route", params={"uid": "alice"}).json()
+    answer = web.get(f"{dev.lookup}/route", params={"uid": "alice"}).json()
     assert answer["node"] in active(dev)
 
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-import httpx
 import pytest
 
 from ringway.zookeeper.guards import VERDICTS
+from tests.harness import web
 from tests.harness.cluster import Cluster
 from tests.harness.commands import (
     SERVICES,
@@ -73,7 +73,7 @@ def test_the_table_of_metrics_is_that_of_the_services(zookeeper: str, redis_url:
     """`python -m tests.harness.commands` writes it anew."""
     text = OPERATIONS.read_text()
     with Cluster(zookeeper=zookeeper, redis=redis_url, nodes=1, lookups=0) as cluster:
-        answer = httpx.get(f"{cluster.nodes['node-1'].http}/metrics").text
+        answer = web.get(f"{cluster.nodes['node-1'].http}/metrics").text
     nodes = node_metrics(answer)
     assert text == with_metrics(text, nodes)
     named = set(re.findall(r"`(ringway_(?:lookup|node)_\w+)`", text))

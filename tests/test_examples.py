@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from urllib.parse import urlencode
 
-import httpx
 import pytest
 
 from ringway.client_sdk import Client, FrameRefused
+from tests.harness import web
 from tests.harness.browser import Browser, needs_chromium
 from tests.harness.dev import Dev
 from tests.harness.waiting import wait_until
@@ -24,7 +24,7 @@ def chat() -> Iterator[Dev]:
 
 def some_node(chat: Dev) -> str:
     """The HTTP base of a node."""
-    return str(httpx.get(f"{chat.lookup}/ring").json()["members"][0]["http"])
+    return str(web.get(f"{chat.lookup}/ring").json()["members"][0]["http"])
 
 
 @needs_chromium
@@ -60,5 +60,5 @@ def test_the_bot_answers_and_nobody_speaks_elsewhere(chat: Dev) -> None:
 
 
 def test_flask_routes_are_on_the_nodes_port(chat: Dev) -> None:
-    said = httpx.get(f"{some_node(chat)}/chat/here").json()
+    said = web.get(f"{some_node(chat)}/chat/here").json()
     assert said["node"] in {"node-1", "node-2"}

@@ -6,14 +6,13 @@ import asyncio
 from collections.abc import Iterator
 from pathlib import Path
 
-import httpx
 import pytest
 from click.testing import CliRunner, Result
 
 from ringway.chaos.cast import Load
 from ringway.chaos.traffic import Traffic
 from ringway.cli import cli
-from tests.harness import redises, zookeepers
+from tests.harness import redises, web, zookeepers
 from tests.harness.cluster import Cluster
 
 SMALL = ["--sessions", "20", "--user-rate", "50", "--group-rate", "10", "--seconds", "2"]
@@ -63,7 +62,7 @@ def test_tokens_come_from_a_function_of_the_users_own(
 def test_members_for_good_are_named_before_and_let_go_after(cluster: Cluster) -> None:
     def members(traffic: Traffic) -> dict[str, list[str]]:
         ask = f"{cluster.url}/members?group="
-        return {group: sorted(httpx.get(ask + group).json()["members"]) for group in traffic.cast.groups}
+        return {group: sorted(web.get(ask + group).json()["members"]) for group in traffic.cast.groups}
 
     async def work() -> None:
         traffic = Traffic([cluster.url], Load(sessions=20, groups=4, processes=1, permanent=0.5))

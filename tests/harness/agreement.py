@@ -11,6 +11,7 @@ from typing import Self
 
 import httpx
 
+from tests.harness import web
 from tests.harness.cluster import Cluster
 from tests.harness.waiting import wait_until
 
@@ -31,7 +32,7 @@ class Seen:
 def seen(cluster: Cluster) -> dict[str, Seen]:
     """By name of each part that is not dead, what it says. Raises httpx.HTTPError where one does not answer."""
     found = {}
-    with httpx.Client(timeout=2.0) as http:
+    with web.client(timeout=2.0) as http:
         for lookup in list(cluster.lookups):  # others may be started meanwhile
             if lookup.alive:
                 found[lookup.url] = _read(http, f"{lookup.url}/ring")

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Self
 
-import httpx
+import aiohttp
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, WebSocketException
 
@@ -171,7 +171,8 @@ class PlainClients:
 
     async def _start(self) -> None:
         self._turn = asyncio.Semaphore(self._at_once)
-        self._http = httpx.AsyncClient(timeout=10, limits=httpx.Limits(max_connections=self._at_once))
+        self._http = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(10),
+                                           connector=aiohttp.TCPConnector(limit=self._at_once))
         self._tasks = [self._loop.create_task(self._live(client)) for client in self.clients.values()]
 
     async def _stop(self) -> None:
@@ -180,7 +181,7 @@ class PlainClients:
         for task in self._tasks:
             task.cancel()
         results = await asyncio.gather(*self._tasks, return_exceptions=True)
-        await self._http.aclose()
+        await self._http.close()
         for result in results:
             if isinstance(result, Exception):
                 raise result
@@ -213,7 +214,7 @@ class PlainClients:
             code, reason = ws.close_code or 1006, ws.close_reason or ""
         except ConnectionClosed as error:
             code, reason = (error.rcvd.code, error.rcvd.reason) if error.rcvd else (1006, str(error))
-        except (OSError, TimeoutError, WebSocketException, httpx.HTTPError) as error:
+        except (OSError, TimeoutError, WebSocketException) as error:
             reason = repr(error)
         client.closed.append(Closed(code, reason, time.monotonic()))
         match action_for(code):
@@ -224,25 +225,24 @@ class PlainClients:
         return 0.3 + 0.7 * random.random()
 
     async def _route(self, uid: str) -> tuple[str | None, float]:
-        start = random.randrange(len(self.lookups))
-        answer: httpx.Response | None = None
-        for index in range(len(self.lookups)):
-            lookup = self.lookups[(start + index) % len(self.lookups)]
+        start, retry_after_s = random.randrange(len(self.lookups)), 0.0
+        for lookup in self.lookups[start:] + self.lookups[:start]:
             try:
-                answer = await self._http.get(f"{lookup}/route", params={"uid": uid})
-            except httpx.HTTPError:
+                async with self._http.get(f"{lookup}/route", params={"uid": uid}) as answer:
+                    if answer.status == 200:
+                        route = await answer.json()
+                        await asyncio.sleep(route.get("connect_after_ms", 0) / 1000)
+                        return route["url"], 0.0
+                    retry_after_s = float(answer.headers.get("Retry-After", 0))
+            except (aiohttp.ClientError, TimeoutError):
                 continue
-            if answer.status_code == 200:
-                await asyncio.sleep(answer.json().get("connect_after_ms", 0) / 1000)
-                return answer.json()["url"], 0.0
-        retry_after_s = float(answer.headers.get("Retry-After", 0)) if answer is not None else 0.0
         return None, retry_after_s + 0.2 + 0.3 * random.random()
 
     async def _open(self, client: PlainClient, url: str) -> ClientConnection:
         """Until the welcome."""
         async with asyncio.timeout(OPEN_TIMEOUT_S):
             ws = await connect(f"{url}&{self._query}" if self._query else url, compression=None, ping_interval=None,
-                               open_timeout=None, close_timeout=2, max_queue=None)
+                               open_timeout=None, close_timeout=2, max_queue=None, proxy=None)
             frame: dict[str, Any] = {}
             while frame.get("t") != "welcome":
                 frame = self._note(client, await ws.recv())

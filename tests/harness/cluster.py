@@ -21,6 +21,7 @@ import httpx
 
 from ringway.processes import Child, Processes
 from ringway.servers import LOOKUP_READY, NODE_READY, READY_TIMEOUT_S, start_lookup, start_node
+from tests.harness import web
 from tests.harness.waiting import wait_until
 
 NOT_YET = (httpx.HTTPError, OSError)
@@ -73,7 +74,7 @@ class NodeServer(Server):
 
     def metric(self, name: str, **labels: str) -> float:
         """The sum of the samples of a metric that carry these labels; 0 if there are none."""
-        return metric(httpx.get(f"{self.http}/metrics").text, name, **labels)
+        return metric(web.get(f"{self.http}/metrics").text, name, **labels)
 
 
 class LookupServer(Server):
@@ -82,7 +83,7 @@ class LookupServer(Server):
         self.url = child.wait_line(LOOKUP_READY, READY_TIMEOUT_S)[1]
 
     def get(self, path: str, **params: Any) -> httpx.Response:
-        return httpx.get(f"{self.url}{path}", params=params, timeout=10.0)
+        return web.get(f"{self.url}{path}", params=params, timeout=10.0)
 
 
 def metric(text: str, name: str, **labels: str) -> float:
@@ -180,12 +181,12 @@ class Cluster:
 
     def route(self, uid: str, **params: Any) -> dict[str, Any]:
         """The answer of `GET /route`. Raises httpx.HTTPStatusError on any refusal."""
-        answer = httpx.get(f"{self.url}/route", params={"uid": uid, **params}, timeout=10.0)
+        answer = web.get(f"{self.url}/route", params={"uid": uid, **params}, timeout=10.0)
         answer.raise_for_status()
         return dict(answer.json())
 
     def ring(self, lookup: LookupServer | None = None) -> dict[str, Any]:
-        answer = httpx.get(f"{lookup.url if lookup else self.url}/ring", timeout=10.0)
+        answer = web.get(f"{lookup.url if lookup else self.url}/ring", timeout=10.0)
         answer.raise_for_status()
         return dict(answer.json())
 

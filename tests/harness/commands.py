@@ -12,6 +12,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from tests.harness import web
+
 SERVICES = ("node", "lookup")
 TOOLS = ("dev", "route", "ring", "preview", "drain", "rebalance", "accept-losses", "close", "send", "listen", "doctor",
          "chaos")
@@ -90,13 +92,12 @@ def with_metrics(document: str, nodes: dict[str, str]) -> str:
 
 
 def _write() -> None:
-    import httpx
 
     from tests.harness.dev import Dev
 
     with Dev("--nodes", "1") as dev:
-        node = httpx.get(f"{dev.lookup}/ring").json()["members"][0]["http"]
-        nodes = node_metrics(httpx.get(f"{node}/metrics").text)
+        node = web.get(f"{dev.lookup}/ring").json()["members"][0]["http"]
+        nodes = node_metrics(web.get(f"{node}/metrics").text)
     OPERATIONS.write_text(with_metrics(with_tables(OPERATIONS.read_text()), nodes))
 
 

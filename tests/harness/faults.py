@@ -16,7 +16,7 @@ from functools import partial
 import httpx
 
 from ringway.chaos.run import Fault
-from tests.harness import zookeepers
+from tests.harness import web, zookeepers
 from tests.harness.cluster import Cluster, LookupServer, NodeServer, metric
 from tests.harness.ports import pick_port
 from tests.harness.redises import RealRedis
@@ -98,7 +98,7 @@ def rig(seed: int = 1, *, fsync: str = "everysec", env: Mapping[str, str] | None
 
 
 def _publishes(lookup: LookupServer) -> bool:
-    return metric(httpx.get(f"{lookup.url}/metrics", timeout=2.0).text, "ringway_lookup_publisher") > 0
+    return metric(web.get(f"{lookup.url}/metrics", timeout=2.0).text, "ringway_lookup_publisher") > 0
 
 
 def join(rig: Rig) -> None:

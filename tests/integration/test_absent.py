@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-import httpx
 import pytest
 
 from ringway.client_sdk import Client, Gap, Message
-from tests.harness import redises, zookeepers
+from tests.harness import redises, web, zookeepers
 from tests.harness.cluster import Cluster
 from tests.harness.waiting import wait_until
 
@@ -57,7 +56,7 @@ def send(cluster: Cluster, to: str, bodies: range) -> None:
 
 
 def unread(cluster: Cluster, uid: str) -> int:
-    return int(httpx.get(f"{cluster.url}/unread", params={"uid": uid}).json()["unread"])
+    return int(web.get(f"{cluster.url}/unread", params={"uid": uid}).json()["unread"])
 
 
 def test_500_messages_to_an_absent_user_come_all_once_and_in_order(cluster: Cluster) -> None:

@@ -8,10 +8,10 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
-import httpx
 import pytest
 
 from ringway.client_sdk import AsyncClient, Client, State
+from tests.harness import web
 from tests.harness.clients import PlainClients
 from tests.harness.cluster import Cluster, LookupServer
 from tests.harness.redises import Provider as Redis
@@ -32,7 +32,7 @@ def answers(lookup: LookupServer) -> dict[str, set[tuple[str, int, int]]]:
     seen: dict[str, set[tuple[str, int, int]]] = {uid: set() for uid in UIDS}
     workers = Workers(lookup.pid)
     for asked in range(MOST_ASKS):
-        with httpx.Client(base_url=lookup.url, timeout=10.0) as http:  # a new connection may reach another worker
+        with web.client(base_url=lookup.url, timeout=10.0) as http:  # a new connection may reach another worker
             answer = http.post("/routes", json={"uids": UIDS}).raise_for_status()
             workers.note(answer)
         for route in answer.json()["routes"]:

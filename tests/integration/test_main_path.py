@@ -14,11 +14,11 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-import httpx
 import pytest
 import websockets
 
 from ringway.client_sdk import Client
+from tests.harness import web
 from tests.harness.browser import Browser, needs_chromium
 from tests.harness.dev import Dev
 from tests.harness.node_ws import node_ws
@@ -57,12 +57,12 @@ def browser() -> Iterator[Browser]:
 
 
 def active(dev: Dev) -> set[str]:
-    members = httpx.get(f"{dev.lookup}/ring").json()["members"]
+    members = web.get(f"{dev.lookup}/ring").json()["members"]
     return {member["id"] for member in members if member["state"] == "active"}
 
 
 def route(dev: Dev, uid: str) -> dict[str, Any]:
-    answer = httpx.get(f"{dev.lookup}/route", params={"uid": uid})
+    answer = web.get(f"{dev.lookup}/route", params={"uid": uid})
     assert answer.status_code == 200, answer.text
     return dict(answer.json())
 
@@ -87,8 +87,8 @@ def test_curl_answers_with_a_url_that_opens(dev: Dev) -> None:
 
 @pytest.mark.parametrize("uid", ODD_UIDS, ids=lambda uid: uid[:8])
 def test_odd_uids_have_one_owner_on_every_path(dev: Dev, uid: str) -> None:
-    by_get = json.loads(httpx.get(f"{dev.lookup}/route?uid={quote(uid, safe='')}").text)
-    by_post = httpx.post(f"{dev.lookup}/routes", json={"uids": [uid]}).json()["routes"][0]
+    by_get = json.loads(web.get(f"{dev.lookup}/route?uid={quote(uid, safe='')}").text)
+    by_post = web.post(f"{dev.lookup}/routes", json={"uids": [uid]}).json()["routes"][0]
     welcome = asyncio.run(first_frame(by_get["url"]))
     with Client(dev.lookup, uid) as client:
         assert {by_get["node"], by_post["node"], welcome["node"], client.node} == {by_get["node"]}

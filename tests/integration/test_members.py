@@ -6,12 +6,11 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 from typing import Any
 
-import httpx
 import pytest
 
 from ringway.client_sdk import Client, Gap, Message
 from ringway.core.errors import ClientError
-from tests.harness import redises, zookeepers
+from tests.harness import redises, web, zookeepers
 from tests.harness.cluster import Cluster
 from tests.harness.waiting import wait_until
 
@@ -54,7 +53,7 @@ def online(cluster: Cluster) -> Iterator[Any]:
 
 
 def post(cluster: Cluster, path: str, **body: Any) -> None:
-    httpx.post(f"{cluster.url}{path}", json=body, timeout=10.0).raise_for_status()
+    web.post(f"{cluster.url}{path}", json=body, timeout=10.0).raise_for_status()
 
 
 def publish(cluster: Cluster, group: str, *bodies: Any) -> None:
@@ -73,7 +72,7 @@ def test_a_member_has_the_group_on_every_device_unread_messages_included(cluster
     laptop.has(1, 2, 3, 4)
     phone.client.ack(phone.got[2])
     query = {"uid": "ann", "group": "team-a"}
-    wait_until(lambda: httpx.get(f"{cluster.url}/unread", params=query).json()["groups"] == {"team-a": 1}, 10.0)
+    wait_until(lambda: web.get(f"{cluster.url}/unread", params=query).json()["groups"] == {"team-a": 1}, 10.0)
     online("ann").has(4)
 
 
@@ -114,7 +113,7 @@ def test_application_code_on_any_node_changes_members(cluster: Cluster, online: 
     fay, gil = online("fay"), online("gil")
     for node, change in zip(cluster.nodes.values(), ("add", "remove"), strict=True):
         query = {"group": "team-d", change: "1"}
-        httpx.post(f"{node.http}/members", params=query, json=["fay", "gil"]).raise_for_status()
+        web.post(f"{node.http}/members", params=query, json=["fay", "gil"]).raise_for_status()
         publish(cluster, "team-d", change)
     for uid, device in (("fay", fay), ("gil", gil)):
         post(cluster, "/send", to=uid, body="end")

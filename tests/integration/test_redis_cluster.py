@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-import httpx
 import pytest
 
 from ringway.client_sdk import Client
 from ringway.store.publisher import Publisher
-from tests.harness import zookeepers
+from tests.harness import web, zookeepers
 from tests.harness.cluster import Cluster
 from tests.harness.redis_fleets import RedisClusterServers
 from tests.harness.waiting import wait_until
@@ -57,9 +56,9 @@ def test_every_kind_of_message_reaches_users_on_both_nodes(
     assert heard(users) == ["volatile"] * USERS
     first.publish("all", "group").result(10.0)
     assert heard(users) == ["group"] * USERS
-    httpx.post(f"{cluster.url}/broadcast", json={"body": "broadcast"}).raise_for_status()
+    web.post(f"{cluster.url}/broadcast", json={"body": "broadcast"}).raise_for_status()
     assert heard(users) == ["broadcast"] * USERS
-    httpx.post(f"{cluster.url}/send", json={"to": names, "body": 1, "volatile": True}).raise_for_status()
+    web.post(f"{cluster.url}/send", json={"to": names, "body": 1, "volatile": True}).raise_for_status()
     assert heard(users) == [1] * USERS
     back_end = Publisher(redis_url, cluster=cluster.name)
     back_end.broadcast("from a back end")
@@ -69,7 +68,7 @@ def test_every_kind_of_message_reaches_users_on_both_nodes(
 
 def test_a_drain_is_ordered_over_it_and_moves_everybody(cluster: Cluster, users: list[Client]) -> None:
     leaving = users[0].node
-    httpx.post(f"{cluster.url}/nodes/{leaving}/drain").raise_for_status()
+    web.post(f"{cluster.url}/nodes/{leaving}/drain").raise_for_status()
     wait_until(lambda: all(client.node != leaving and client.state.value == "open" for client in users), 30.0)
     users[0].send([client.uid for client in users], "after").result(10.0)
     assert heard(users) == ["after"] * USERS

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import httpx
-
 from ringway.core.errors import Unavailable
 from ringway.store.client import connect
 from ringway.store.keys import Keys
 from ringway.store.log import MessageLog
-from tests.harness import redises, zookeepers
+from tests.harness import redises, web, zookeepers
 from tests.harness.cluster import Cluster
 from tests.harness.logs import ids
 from tests.harness.waiting import wait_until
@@ -23,7 +21,7 @@ def test_an_idle_lookup_brings_back_what_was_pushed_and_lost(
             log = MessageLog(client, Keys(cluster.name))
             mark = own_redis.journal_size()
             for name in ("a", "b"):
-                answer = httpx.post(f"{cluster.url}/send", json={"to": "absent", "body": name, "id": name})
+                answer = web.post(f"{cluster.url}/send", json={"to": "absent", "body": name, "id": name})
                 assert answer.status_code == 200
             own_redis.lose_after(mark)
             wait_until(lambda: log.heads(["u:absent"])[0] is not None, 15.0, "somebody brings them back",

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-import httpx
 import pytest
 from kazoo.client import KazooClient
 
 from ringway.core.errors import DocumentError
 from ringway.core.keys import DEVELOPMENT_KEYS, KeyRing
 from ringway.core.members import RingDocument, Version
-from tests.harness import zookeeper_java
+from tests.harness import web, zookeeper_java
 from tests.harness.agreement import Prober, Ring, wait_agreed
 from tests.harness.clients import PlainClients
 from tests.harness.cluster import Cluster, metric
@@ -160,5 +159,5 @@ def _verifies(data: bytes) -> bool:
 
 
 def _alarms(cluster: Cluster, part: str) -> float:
-    texts = [httpx.get(f"{url}/metrics").text for url in urls(cluster)]
+    texts = [web.get(f"{url}/metrics").text for url in urls(cluster)]
     return sum(metric(text, "ringway_lookup_ring_alarms", part=part) for text in texts)

@@ -8,11 +8,11 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 
-import httpx
 import pytest
 from kazoo.client import KazooClient
 
 from ringway.processes import Processes
+from tests.harness import web
 from tests.harness.agreement import wait_agreed
 from tests.harness.clients import PlainClients
 from tests.harness.cluster import Cluster, metric
@@ -150,32 +150,32 @@ def test_every_part_says_which_ring_it_has_and_what_became_of_it(cluster: Cluste
         moved = len(crowd.told_to_move())
 
         def same() -> bool:
-            texts = {each.url: httpx.get(f"{each.url}/metrics").text for each in cluster.lookups}
+            texts = {each.url: web.get(f"{each.url}/metrics").text for each in cluster.lookups}
             found = [numbers(text, "lookup") for text in texts.values()]
-            found += [numbers(httpx.get(f"{node.http}/metrics").text, "node") for node in cluster.nodes.values()]
+            found += [numbers(web.get(f"{node.http}/metrics").text, "node") for node in cluster.nodes.values()]
             said = {(each["ring_gen"], each["ring_epoch"], each["ring_checksum"], each["ring_age_seconds"])
                     for each in found}  # fmt: skip
             members = {each["ring_members"] + each["members"] for each in found}
             return said == {(ring[0], ring[1], int(ring[2][:13], 16), 0.0)} and members == {3.0}
 
         wait_until(same, 5.0, "all metrics tell of the same ring")
-        nodes = [httpx.get(f"{node.http}/metrics").text for node in cluster.nodes.values()]
+        nodes = [web.get(f"{node.http}/metrics").text for node in cluster.nodes.values()]
         assert sum(metric(text, "ringway_node_moves_total", event="planned") for text in nodes) == moved > 0
         assert sum(metric(text, "ringway_node_moves_total", event="told") for text in nodes) == moved
         assert sum(metric(text, "ringway_node_moves_total", event="closed") for text in nodes) == moved
         assert sum(metric(text, "ringway_node_admitted_total", verdict="accept") for text in nodes) >= 60
         assert metric(nodes[0], "ringway_node_state", state="active") == 1
-    lookups = "\n".join(httpx.get(f"{each.url}/metrics").text for each in cluster.lookups)
+    lookups = "\n".join(web.get(f"{each.url}/metrics").text for each in cluster.lookups)
     assert metric(lookups, "ringway_lookup_publisher") == 1
     assert metric(lookups, "ringway_lookup_publisher_decisions", guard="join", action="admit") >= 1
     assert metric(lookups, "ringway_lookup_registered_nodes", state="active") == 3
     before = metric(cluster.lookups[0].get("/metrics").text, "ringway_lookup_refusals_total")
     cluster.lookups[0].get("/route")
     cluster.lookups[0].get("/route", uid="alice", min_epoch=f"{ring[0]}.{ring[1] + 1}")
-    refused = httpx.get(f"{cluster.lookups[0].url}/metrics").text
+    refused = web.get(f"{cluster.lookups[0].url}/metrics").text
     assert metric(refused, "ringway_lookup_refusals_total", cause="replica_behind") == 1
     assert metric(refused, "ringway_lookup_refusals_total") == before + 2
-    httpx.get(f"{cluster.nodes['node-1'].http}/metrics")
+    web.get(f"{cluster.nodes['node-1'].http}/metrics")
     own_zookeeper.stop()
     wait_until(lambda: cluster.nodes["node-1"].metric("ringway_node_ring_age_seconds") > 1, 15.0)
     wait_until(lambda: metric(cluster.lookups[0].get("/metrics").text, "ringway_lookup_ring_age_seconds") > 1, 5.0)
@@ -195,7 +195,7 @@ def test_ring_watch_shows_each_ring_with_who_came_who_went_and_how_many_move(clu
         processes = stack.enter_context(Processes())
         urls = [lookup.url for lookup in cluster.lookups]
         crowd = stack.enter_context(PlainClients(urls, [f"watched-{number}" for number in range(SESSIONS)]))
-        wait_until(lambda: sum(node["sessions"] or 0 for node in httpx.get(f"{urls[0]}/nodes").json()["nodes"])
+        wait_until(lambda: sum(node["sessions"] or 0 for node in web.get(f"{urls[0]}/nodes").json()["nodes"])
                    == SESSIONS, 10.0, "the nodes have told of their sessions")  # fmt: skip
         lookups = ",".join(urls)
         watching = processes.start("watch", [*RINGWAY, "ring", "--watch", "--lookup", lookups])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ssl
 import threading
 import time
 import uuid
@@ -18,8 +17,8 @@ from ringway.processes import Child, Processes
 from ringway.servers import LOOKUP_READY, READY_TIMEOUT_S, start_lookup
 from ringway.zookeeper.client import ZooKeeper
 from ringway.zookeeper.membership import NodeRegistration
+from tests.harness import web
 
-NO_TLS = ssl.create_default_context()  # httpx would make one for every call, which costs more than the call
 QUICK = {"RINGWAY_GUARD_JOIN_DELAY": "0.05", "RINGWAY_GUARD_DEBOUNCE": "0.05", "RINGWAY_ZOOKEEPER_TIMEOUT": "4"}
 
 
@@ -109,7 +108,7 @@ class Lookup:
 
     def get(self, path: str, **params: Any) -> httpx.Response:
         """On a connection of its own, so that the kernel picks any of the workers."""
-        return httpx.get(self.url + path, params=params, timeout=5.0, verify=NO_TLS)
+        return web.get(self.url + path, params=params, timeout=5.0)
 
     def route(self, uid: str, **params: Any) -> dict[str, Any]:
         answer = self.get("/route", uid=uid, **params)

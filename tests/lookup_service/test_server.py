@@ -22,6 +22,7 @@ import pytest
 from ringway.core.keys import DEVELOPMENT_KEYS, KeyRing
 from ringway.core.ring import Ring
 from ringway.core.tickets import verify
+from tests.harness import web
 from tests.harness.crowd import allow_files
 from tests.harness.redises import RealRedis
 from tests.harness.workers import Workers
@@ -86,7 +87,7 @@ def test_lookups_and_workers_agree(cluster: Cluster) -> None:
         eventually(lambda at=lookup: all(at.active() == NODES for _ in range(8)))  # type: ignore[misc]
         asked = Workers(lookup.child.pid)
         for uid in UIDS:
-            with httpx.Client() as client:  # a new connection each, so that the kernel picks any worker
+            with web.client() as client:  # a new connection each, so that the kernel picks any worker
                 answer = client.get(f"{lookup.url}/route", params={"uid": uid})
                 asked.note(answer)
             seen[uid].add((answer.json()["node"], answer.json()["epoch"]))

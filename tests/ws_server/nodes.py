@@ -24,6 +24,7 @@ from ringway.core.ring import Ring
 from ringway.processes import Child, Processes
 from ringway.servers import NODE_READY, start_node
 from ringway.store.keys import Keys
+from tests.harness import web
 from tests.harness.cluster import metric
 from tests.harness.waiting import wait_until
 
@@ -107,7 +108,7 @@ class RunningNode:
         self.child, self.id, self.url, self.http = child, node_id, match[2], match[3]
 
     def get(self, path: str) -> httpx.Response:
-        return httpx.get(self.http + path, timeout=5.0)
+        return web.get(self.http + path, timeout=5.0)
 
     def metric(self, name: str, **labels: str) -> float:
         return metric(self.get("/metrics").text, f"ringway_node_{name}", **labels)

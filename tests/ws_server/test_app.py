@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from contextlib import suppress
 from typing import Any
 
-import httpx
 import orjson
 import pytest
 from websockets.exceptions import ConnectionClosed
@@ -15,7 +14,7 @@ from websockets.sync.client import connect
 from ringway.core.errors import InvalidInput
 from ringway.ws_server.app import Node
 from ringway.ws_server.hooks import Hooks
-from tests.harness import redises, zookeepers
+from tests.harness import redises, web, zookeepers
 
 from .nodes import Nodes, RunningNode, until
 
@@ -47,7 +46,7 @@ def lines(nodes: Nodes, uid: str) -> list[str]:
 
 
 def post(node: RunningNode, path: str, body: Any, **query: str) -> Any:
-    return httpx.post(node.http + path, params=query, json=body, timeout=10.0).json()
+    return web.post(node.http + path, params=query, json=body, timeout=10.0).json()
 
 
 def test_a_handler_answers_and_the_sender_has_its_ok(chat: Nodes) -> None:
