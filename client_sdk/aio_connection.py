@@ -24,8 +24,8 @@ from websockets.uri import parse_uri
 
 from ringway.core.close_codes import CloseCode
 from ringway.core.frames import DEDUP_S, SUBPROTOCOL
+from ringway.trust import system_trust
 
-from . import tls
 from .base import CLOSE_TIMEOUT_S, NONSENSE, terms
 from .events import BROKEN
 from .liveness import Liveness
@@ -101,7 +101,7 @@ class Connection(asyncio.Protocol):
         """
         node = url.partition("?")[0]
         host, port, secure = _place(node)
-        trust = (context or tls.default()) if secure else None
+        trust = (context or system_trust()) if secure else None
         if proxy(node):
             await connect(url, subprotocols=SUBPROTOCOLS, compression=None, open_timeout=None, ssl=trust,
                           create_connection=cast(type[ClientConnection], self._speaking))

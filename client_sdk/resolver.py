@@ -18,8 +18,8 @@ import orjson
 from yarl import URL
 
 from ringway.core.errors import InvalidInput
+from ringway.trust import system_trust
 
-from . import tls
 from .events import LookupFailed, Resolve, Routed
 
 log = logging.getLogger("ringway.client_sdk")
@@ -110,7 +110,7 @@ class Resolver:
 
     def __init__(self, uid: str, token: Token | None, timeout_s: float, context: ssl.SSLContext | None) -> None:
         self._uid, self._token = uid, token
-        self._http = httpx.Client(timeout=timeout_s, verify=context or tls.default())
+        self._http = httpx.Client(timeout=timeout_s, verify=context or system_trust())
 
     def resolve(self, lookup: str, action: Resolve) -> Routed | LookupFailed:
         """One GET. Never raises: what goes wrong is an event."""
@@ -160,7 +160,7 @@ class AsyncResolver:
     """For one event loop."""
 
     def __init__(self, uid: str, token: AsyncToken | None, timeout_s: float, context: ssl.SSLContext | None) -> None:
-        self._uid, self._token, self._timeout_s, self._context = uid, token, timeout_s, context or tls.default()
+        self._uid, self._token, self._timeout_s, self._context = uid, token, timeout_s, context or system_trust()
         self._shared = _shared.setdefault(asyncio.get_running_loop(), _Shared())
         self._shared.users += 1
 

@@ -17,6 +17,7 @@ from websockets.sync.client import ClientConnection, connect
 from websockets.typing import Subprotocol
 
 from ringway.core.frames import DEDUP_S, SUBPROTOCOL
+from ringway.trust import system_trust
 
 from . import tls
 from .base import CLOSE_TIMEOUT_S, log, terms
@@ -48,7 +49,7 @@ class Connection:
         self.ws = connect(
             self.url, subprotocols=[Subprotocol(SUBPROTOCOL)], compression=None, ping_interval=None,
             open_timeout=self.within_s, close_timeout=CLOSE_TIMEOUT_S, proxy=proxy(self.url.partition("?")[0]),
-            ssl=tls.threaded(context or tls.default()) if self.url.startswith("wss:") else None,
+            ssl=tls.threaded(context or system_trust()) if self.url.startswith("wss:") else None,
         )
         return self.ws
 

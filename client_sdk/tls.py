@@ -12,17 +12,10 @@ import ssl
 import threading
 import time
 from contextlib import suppress
-from functools import cache
 from socket import SHUT_RD, SHUT_RDWR, socket
 from typing import Any, cast
 
 _READ_BYTES = 65536
-
-
-@cache
-def default() -> ssl.SSLContext:
-    """The default context, made once: it reads all CA certificates, some 20 ms that 2,000 clients need not each pay."""
-    return ssl.create_default_context()
 
 
 def threaded(context: ssl.SSLContext) -> ssl.SSLContext:

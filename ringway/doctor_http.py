@@ -13,6 +13,7 @@ import httpx
 from .core.members import Version
 from .diagnosis import Told, View, why_dropped
 from .roster import Roster
+from .trust import system_trust
 from .zookeeper.probe import ANY_CERTIFICATE
 
 OF_LIMIT = 0.9  # the answer that there is none is to come within the limit
@@ -55,7 +56,7 @@ def _addresses(answer: Mapping[str, Any], key: str) -> dict[str, str]:
 
 def _metrics(url: str, limit_s: float) -> str:
     try:
-        return httpx.get(f"{url}/metrics", timeout=OF_LIMIT * limit_s).text
+        return httpx.get(f"{url}/metrics", timeout=OF_LIMIT * limit_s, verify=system_trust()).text
     except httpx.HTTPError:
         return ""
 
@@ -83,10 +84,10 @@ def _view(part: str, answer: Mapping[str, Any]) -> View:
     return replace(view, problem="; ".join(problems))
 
 
-def _get(url: str, limit_s: float, trust: ssl.SSLContext | bool = True) -> dict[str, Any] | Silence:
+def _get(url: str, limit_s: float, trust: ssl.SSLContext | None = None) -> dict[str, Any] | Silence:
     """The JSON of an answer, whatever its status."""
     try:
-        return dict(httpx.get(url, timeout=OF_LIMIT * limit_s, verify=trust).json())
+        return dict(httpx.get(url, timeout=OF_LIMIT * limit_s, verify=trust or system_trust()).json())
     except httpx.HTTPError as error:
         nobody = isinstance(error, httpx.ConnectError | httpx.ConnectTimeout)
         return Silence(f"does not answer ({error or type(error).__name__})", nobody)

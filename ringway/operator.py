@@ -13,6 +13,7 @@ from urllib.parse import quote
 import httpx
 
 from .core.errors import RingwayError
+from .trust import system_trust
 
 TIMEOUT_S = 10.0
 POLL_S = 0.5
@@ -51,7 +52,8 @@ class LookupApi:
         failures = []
         for url in self._urls:
             try:
-                return httpx.request(method, url + path, headers=self._headers, timeout=TIMEOUT_S, **request)
+                return httpx.request(method, url + path, headers=self._headers, timeout=TIMEOUT_S,
+                                     verify=system_trust(), **request)
             except httpx.HTTPError as error:
                 failures.append(f"{url}: {error or type(error).__name__}")
         raise LookupFailed(f"no lookup service answered ({'; '.join(failures)}); set RINGWAY_LOOKUP or --lookup")
@@ -65,9 +67,9 @@ class LookupApi:
         A second call goes on after the last event of the first one, also at another lookup.
         """
         url, headers = self._urls[0], {"Last-Event-ID": self._last_id} if self._last_id else {}
-        timeout = httpx.Timeout(TIMEOUT_S, read=60.0)
+        timeout, trust = httpx.Timeout(TIMEOUT_S, read=60.0), system_trust()
         try:
-            with httpx.stream("GET", f"{url}/events", headers=headers, timeout=timeout) as answer:
+            with httpx.stream("GET", f"{url}/events", headers=headers, timeout=timeout, verify=trust) as answer:
                 if answer.is_error:
                     answer.read()
                     _body(answer)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import json
 import threading
@@ -10,9 +11,12 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
+import certifi
 import pytest
 
-from ringway import operator
+from ringway import doctor_http, operator
+from ringway.chaos.shares import RingWatch
+from ringway.core.members import Version
 from ringway.operator import (
     LookupApi,
     LookupFailed,
@@ -27,6 +31,16 @@ from ringway.operator import (
     show_route,
     table,
 )
+
+
+@pytest.fixture
+def no_certifi(monkeypatch: pytest.MonkeyPatch) -> None:
+    def where() -> str:
+        raise AssertionError("authorities of httpx's own are asked for")
+
+    monkeypatch.delenv("SSL_CERT_FILE", raising=False)
+    monkeypatch.delenv("SSL_CERT_DIR", raising=False)
+    monkeypatch.setattr(certifi, "where", where)
 
 
 def document(epoch: int, **members: dict[str, Any]) -> dict[str, Any]:
@@ -214,3 +228,14 @@ def test_each_message_has_an_id_of_its_own() -> None:
 
 def test_a_table_is_as_wide_as_its_cells() -> None:
     assert table(["a", "b"], [["long", None]]) == "a     b\nlong  -"
+
+
+@pytest.mark.usefixtures("no_certifi")
+def test_commands_go_by_the_authorities_of_the_system_as_the_sdks_do() -> None:
+    """Or they would not know a company's own, which the machines of its clients trust."""
+    with lookup(200, json.dumps(document(1, n1={"http": "http://h"}) | {"nodes": []}).encode()) as (url, _):
+        assert LookupApi([url]).get("/ring")["epoch"] == 1
+        assert doctor_http.ask_lookup(url, 5.0).views[0].version == Version(1000, 1)
+        watch = RingWatch([url])
+        asyncio.run(watch.look())
+        assert watch.rings == [{"n1": 256}]

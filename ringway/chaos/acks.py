@@ -9,6 +9,8 @@ from typing import Any
 
 import httpx
 
+from ringway.trust import system_trust
+
 from .cast import Cast
 
 ASKED = 200  # users, evenly chosen
@@ -30,7 +32,7 @@ async def unread(lookups: Sequence[str], cast: Cast, token: Token | None) -> int
     None: the lookups do not tell, since they want a key for it or none answers.
     """
     asked, deadline = questions(cast), time.monotonic() + WAIT_S
-    async with httpx.AsyncClient(timeout=5.0) as http:
+    async with httpx.AsyncClient(timeout=5.0, verify=system_trust()) as http:
         while True:
             asked, left = await _still(http, lookups, asked, token)
             if left is None or not asked or time.monotonic() > deadline:

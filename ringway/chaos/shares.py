@@ -9,6 +9,7 @@ from typing import Any
 import httpx
 
 from ringway.core.errors import RingwayError
+from ringway.trust import system_trust
 
 LOOK_EVERY_S = 0.25
 
@@ -57,13 +58,13 @@ class RingWatch:
 
     async def watching(self) -> None:
         """Until cancelled."""
-        async with httpx.AsyncClient(timeout=2.0) as http:
+        async with httpx.AsyncClient(timeout=2.0, verify=system_trust()) as http:
             while True:
                 await self._look(http)
                 await asyncio.sleep(LOOK_EVERY_S)
 
     async def look(self) -> None:
-        async with httpx.AsyncClient(timeout=2.0) as http:
+        async with httpx.AsyncClient(timeout=2.0, verify=system_trust()) as http:
             await self._look(http)
 
     async def _look(self, http: httpx.AsyncClient) -> None:

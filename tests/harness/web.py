@@ -5,24 +5,23 @@ httpx alone would load the system's certificates for every call, TLS or not: 22 
 
 from __future__ import annotations
 
-import ssl
 from typing import Any
 
 import httpx
 
-_TRUST = ssl.create_default_context()
+from ringway.trust import system_trust
 
 
 def client(**options: Any) -> httpx.Client:
     """`httpx.Client`, whose requests share a connection."""
-    return httpx.Client(**{"verify": _TRUST, **options})
+    return httpx.Client(**{"verify": system_trust(), **options})
 
 
 def get(url: str, **options: Any) -> httpx.Response:
     """`httpx.get`."""
-    return httpx.get(url, **{"verify": _TRUST, **options})
+    return httpx.get(url, **{"verify": system_trust(), **options})
 
 
 def post(url: str, **options: Any) -> httpx.Response:
     """`httpx.post`."""
-    return httpx.post(url, **{"verify": _TRUST, **options})
+    return httpx.post(url, **{"verify": system_trust(), **options})
