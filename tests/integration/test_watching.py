@@ -145,8 +145,10 @@ def test_every_part_says_which_ring_it_has_and_what_became_of_it(cluster: Cluste
     uids = [f"user-{i}" for i in range(60)]
     with PlainClients([each.url for each in cluster.lookups], uids) as crowd:
         cluster.add_node()
-        crowd.wait_for(lambda client: client.kinds["move"] == len(client.closed), 15.0)
         ring, _ = wait_agreed(cluster)
+        routes = web.post(f"{cluster.url}/routes", json={"uids": uids}).json()["routes"]
+        owners = {route["uid"]: route["node"] for route in routes}
+        wait_until(lambda: crowd.nodes() == owners, 15.0, "everybody on their owner")
         moved = len(crowd.told_to_move())
 
         def same() -> bool:
