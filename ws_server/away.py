@@ -1,4 +1,4 @@
-"""Users that are on another node than their owner, because the owner was down when they came.
+"""Users that are on another node than their owner: it was down when they came, or they have not gone to it yet.
 
 The node that has such a user keeps a short-lived record in Redis; the owner, asked for a user it does not have, looks
 there and passes the message on.
@@ -7,7 +7,7 @@ there and passes the message on.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 
 from ringway.core.errors import Unavailable
 from ringway.store.keys import Keys
@@ -19,6 +19,7 @@ from .redis_link import RedisLink
 KNOWN_S = 3.0  # an answer is good for so long
 NOWHERE_S = 0.3  # where it is "nowhere": the user of a dead node is somewhere else in a moment
 KNOWN_LIMIT = 20_000
+MARKED_AT_ONCE = 500  # more would hold up the event loop for milliseconds
 
 Publish = Callable[[str, bytes], object]
 
@@ -46,12 +47,15 @@ class Away:
         elif self._link.up:
             self._asked.put((uid, notice, besides))
 
-    def mark(self, uids: Collection[str]) -> None:
-        """Record that these users are here. Blocks; quiet when Redis is away."""
+    def mark(self, uids: Sequence[str]) -> bool:
+        """Record that these users are here. Blocks. Returns whether Redis took it."""
         try:
-            self._records.put(dict.fromkeys(uids, self._me))
+            for start in range(0, len(uids), MARKED_AT_ONCE):
+                self._records.put(dict.fromkeys(uids[start : start + MARKED_AT_ONCE], self._me))
         except Unavailable as error:
             self._link.lost(error)
+            return False
+        return True
 
     def _look_up(self, asked: list[tuple[str, bytes, Collection[str]]]) -> None:
         uids = list({uid for uid, _, _ in asked})

@@ -11,6 +11,7 @@ import random
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator
+from math import inf
 from typing import NamedTuple
 
 import gevent
@@ -49,6 +50,13 @@ class _Deadline(NamedTuple):
     number: int
 
 
+class _Noted(NamedTuple):
+    """A record of where a user is: since when, and when it was renewed."""
+
+    since: float
+    renewed: float
+
+
 class Mover:
     """Moves sessions to where the ring wants them."""
 
@@ -62,6 +70,7 @@ class Mover:
         self._policy, self._deadline_s, self._spread_s, self._is_back = policy, deadline_s, spread_s, is_back
         self._deadlines: deque[_Deadline] = deque()
         self._strays: dict[User, None] = {}
+        self._noted: dict[User, _Noted] = {}
         self.draining = False
         self.without_ring = False  # draining, and no ring without this node will come: move to the heirs
         self.counts: Counter[str] = Counter()
@@ -174,21 +183,35 @@ class Mover:
                 self.counts["planned"] += self._plan.add(found)
 
     def watch_strays(self) -> None:
-        """Keep up the records of users who are not this node's own, and send them home; until killed."""
-        marked = 0.0
+        """Keep up the records of users who are not this node's own, and send home who was placed here; until killed."""
         while True:
             gevent.sleep(STRAYS_S)
             strays = list(self._strays)
-            if not strays:
-                continue
             self._send_home()
-            # Their owner may be frozen, and take notices and pass none on, or dead. So their logs are looked at
+            new = self._note((*self._strays, *self._of_others()))
+            # The owner of strays may be frozen, and take notices and pass none on, or dead. So their logs are looked at
             # themselves, a last time of those who go home now: what came before the owner was back is with nobody else.
-            self._reader.sweep([user.inbox for user in strays])
-            now = time.monotonic()
-            if now - marked > MARK_S and self._strays:
-                marked = now
-                self._away.mark([user.uid for user in self._strays])
+            self._reader.sweep([user.inbox for user in dict.fromkeys((*strays, *new))])
+
+    def _of_others(self) -> Iterable[User]:
+        """Users that the ring gives to other nodes: those still to go, or all, where this node is off the ring."""
+        view = self._history.current
+        if view is not None and self._me not in view.ring.weights:
+            return self._sessions.users.values()
+        return (*self._plan, *(deadline.session.user for deadline in self._deadlines))
+
+    def _note(self, users: Iterable[User]) -> list[User]:
+        """Keep records of where these are: an owner that began after the ring had changed knows of no earlier one.
+
+        Returns those whom nobody may have been able to find a moment ago.
+        """
+        now = time.monotonic()
+        noted = {user: self._noted.get(user) or _Noted(now, -inf) for user in users if user.sessions}
+        due = [user for user, at in noted.items() if now - at.renewed > MARK_S]
+        if self._away.mark([user.uid for user in due]):
+            noted |= {user: noted[user]._replace(renewed=now) for user in due}
+        self._noted = noted
+        return [user for user, at in noted.items() if now - at.since < 2 * STRAYS_S]  # "nowhere" is remembered, too
 
     def _send_home(self) -> None:
         view = self._history.current

@@ -7,7 +7,7 @@ drained, keeps what it has: it was cut off, and its sessions are healthy.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from enum import StrEnum
 
 from ringway.core.errors import NoActiveMember
@@ -84,6 +84,9 @@ class Plan:
 
     def __len__(self) -> int:
         return len(self._users)
+
+    def __iter__(self) -> Iterator[User]:
+        return iter(list(self._users))
 
     def __contains__(self, user: User) -> bool:
         return user in self._users

@@ -104,6 +104,27 @@ def test_a_user_on_the_owner_of_three_rings_ago_is_found(own_nodes: Nodes) -> No
     assert client.bodies(1, timeout_s=3.0) == ["here?"]
 
 
+@pytest.mark.parametrize("draining", [False, True])
+def test_a_user_who_has_not_gone_yet_is_found_by_an_owner_that_never_knew_the_ring_before(
+    zookeeper_server: zookeepers.Provider, redis_server: redises.Provider, draining: bool
+) -> None:
+    """The owner was started anew, so that its first ring is the one in which the user is its own already."""
+    slowly = {"RINGWAY_MOVE_DEADLINE": "30"}
+    with Nodes(zookeeper_server.address, redis_server.url, "n1", env=slowly) as nodes:
+        client = nodes.join("not-gone-yet")
+        nodes.ring("n2")
+        if draining:
+            nodes.nodes["n1"].child.send(signal.SIGTERM)
+            client.wait("move")
+        nodes.start("n2")
+        nodes.ring("n2")
+        sender = nodes.join("its-sender", "n2")
+        sender.send(t="send", id="1", to="not-gone-yet", body="perhaps before it is noted")
+        until(lambda: nodes.redis.get(nodes.keys.away("not-gone-yet")) == b"n1")
+        sender.send(t="send", id="2", to="not-gone-yet", body="after it")
+        assert client.bodies(2, timeout_s=5.0) == ["perhaps before it is noted", "after it"]
+
+
 def test_a_moved_session_goes_on_from_its_position(own_nodes: Nodes) -> None:
     nodes = own_nodes
     nodes.start("n2")
