@@ -11,6 +11,7 @@ import random
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator
+from heapq import nsmallest
 from math import inf
 from typing import NamedTuple
 
@@ -34,6 +35,7 @@ TICK_S = 0.05
 SWEEP_S = 30.0
 STRAYS_S = 2.0  # how often the owners of users placed here for them are looked at
 MARK_S = 20.0
+LOOKS = 2000  # logs looked at each time; of more users, in turn
 SLICE = 1000  # users looked at before others have a turn of the loop
 TICKET_S = 30.0  # a move ticket is good for this long beyond the deadline
 DEADLINES = 3  # so many for a session that says during each that it is about to go; one for a session that is silent
@@ -51,10 +53,10 @@ class _Deadline(NamedTuple):
 
 
 class _Noted(NamedTuple):
-    """A record of where a user is: since when, and when it was renewed."""
+    """Of a user who is not this node's own: when its record was renewed, and its log looked at."""
 
-    since: float
-    renewed: float
+    renewed: float = -inf
+    looked: float = -inf
 
 
 class Mover:
@@ -188,10 +190,11 @@ class Mover:
             gevent.sleep(STRAYS_S)
             strays = list(self._strays)
             self._send_home()
-            new = self._note((*self._strays, *self._of_others()))
+            self._note((*self._strays, *self._of_others()))
             # The owner of strays may be frozen, and take notices and pass none on, or dead. So their logs are looked at
             # themselves, a last time of those who go home now: what came before the owner was back is with nobody else.
-            self._reader.sweep([user.inbox for user in dict.fromkeys((*strays, *new))])
+            # Those of others too: an owner that has one of a user's sessions does not ask for records of the rest.
+            self._reader.sweep([user.inbox for user in dict.fromkeys((*strays, *self._to_look_at()))])
 
     def _of_others(self) -> Iterable[User]:
         """Users that the ring gives to other nodes: those still to go, or all, where this node is off the ring."""
@@ -200,18 +203,21 @@ class Mover:
             return self._sessions.users.values()
         return (*self._plan, *(deadline.session.user for deadline in self._deadlines))
 
-    def _note(self, users: Iterable[User]) -> list[User]:
-        """Keep records of where these are: an owner that began after the ring had changed knows of no earlier one.
-
-        Returns those whom nobody may have been able to find a moment ago.
-        """
+    def _note(self, users: Iterable[User]) -> None:
+        """Keep records of where these are: an owner that began after the ring had changed knows of no earlier one."""
         now = time.monotonic()
-        noted = {user: self._noted.get(user) or _Noted(now, -inf) for user in users if user.sessions}
+        noted = {user: self._noted.get(user, _Noted()) for user in users if user.sessions}
         due = [user for user, at in noted.items() if now - at.renewed > MARK_S]
         if self._away.mark([user.uid for user in due]):
             noted |= {user: noted[user]._replace(renewed=now) for user in due}
         self._noted = noted
-        return [user for user, at in noted.items() if now - at.since < 2 * STRAYS_S]  # "nowhere" is remembered, too
+
+    def _to_look_at(self) -> list[User]:
+        """Some of the noted users, in turn."""
+        now = time.monotonic()
+        found = nsmallest(LOOKS, self._noted, key=lambda user: self._noted[user].looked)
+        self._noted |= {user: self._noted[user]._replace(looked=now) for user in found}
+        return found
 
     def _send_home(self) -> None:
         view = self._history.current

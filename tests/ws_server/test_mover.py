@@ -123,6 +123,9 @@ def test_a_user_who_has_not_gone_yet_is_found_by_an_owner_that_never_knew_the_ri
         until(lambda: nodes.redis.get(nodes.keys.away("not-gone-yet")) == b"n1")
         sender.send(t="send", id="2", to="not-gone-yet", body="after it")
         assert client.bodies(2, timeout_s=5.0) == ["perhaps before it is noted", "after it"]
+        nodes.join("not-gone-yet", "n2")
+        sender.send(t="send", id="3", to="not-gone-yet", body="with another device at home")
+        assert client.bodies(1, timeout_s=5.0) == ["with another device at home"]
 
 
 def test_a_moved_session_goes_on_from_its_position(own_nodes: Nodes) -> None:
