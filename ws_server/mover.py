@@ -109,7 +109,7 @@ class Mover:
 
     def rebalance(self) -> None:
         """Move everybody who is misplaced, whatever the policy: the operator's word. Blocks now and then."""
-        for users in self._slices():
+        for users in _slices(self._sessions.users.values()):
             self.counts["planned"] += self._plan.add(user for user in users if self._home(user))
 
     def drain(self, within_s: float) -> None:
@@ -179,7 +179,7 @@ class Mover:
             gevent.sleep(SWEEP_S * random.uniform(0.8, 1.2))
             if self._policy is Policy.NONE and not self.draining:
                 continue
-            for users in self._slices():
+            for users in _slices(self._sessions.users.values()):
                 found = [user for user in users if not self._leaves(user) and self._home(user)]
                 self.counts["misplaced"] += len(found)
                 self.counts["planned"] += self._plan.add(found)
@@ -205,11 +205,13 @@ class Mover:
 
     def _note(self, users: Iterable[User]) -> None:
         """Keep records of where these are: an owner that began after the ring had changed knows of no earlier one."""
-        now = time.monotonic()
-        noted = {user: self._noted.get(user, _Noted()) for user in users if user.sessions}
-        due = [user for user, at in noted.items() if now - at.renewed > MARK_S]
-        if self._away.mark([user.uid for user in due]):
-            noted |= {user: noted[user]._replace(renewed=now) for user in due}
+        now, noted = time.monotonic(), dict[User, _Noted]()
+        for some in _slices(users):
+            found = {user: self._noted.get(user, _Noted()) for user in some}
+            due = [user for user, at in found.items() if now - at.renewed > MARK_S]
+            if due and self._away.mark([user.uid for user in due]):
+                found |= {user: found[user]._replace(renewed=now) for user in due}
+            noted |= found
         self._noted = noted
 
     def _to_look_at(self) -> list[User]:
@@ -286,8 +288,10 @@ class Mover:
     def _leaves(self, user: User) -> bool:
         return user in self._plan or any(session.moving for session in user.sessions)
 
-    def _slices(self) -> Iterator[list[User]]:
-        users = list(self._sessions.users.values())
-        for start in range(0, len(users), SLICE):
-            yield [user for user in users[start : start + SLICE] if user.sessions]
-            gevent.sleep(0)
+
+def _slices(users: Iterable[User]) -> Iterator[list[User]]:
+    """Those that have sessions, some at a time."""
+    every = list(users)
+    for start in range(0, len(every), SLICE):
+        yield [user for user in every[start : start + SLICE] if user.sessions]
+        gevent.sleep(0)
