@@ -201,7 +201,8 @@ class Mover:
         view = self._history.current
         if view is not None and self._me not in view.ring.weights:
             return self._sessions.users.values()
-        return (*self._plan, *(deadline.session.user for deadline in self._deadlines))
+        going = (*self._plan, *(deadline.session.user for deadline in self._deadlines))
+        return [user for user in going if not self._owns(user)]
 
     def _note(self, users: Iterable[User]) -> None:
         """Keep records of where these are: an owner that began after the ring had changed knows of no earlier one."""
@@ -215,9 +216,10 @@ class Mover:
         self._noted = noted
 
     def _to_look_at(self) -> list[User]:
-        """Some of the noted users, in turn."""
+        """Some of the noted users in turn, besides strays, whose turn it always is."""
         now = time.monotonic()
-        found = nsmallest(LOOKS, self._noted, key=lambda user: self._noted[user].looked)
+        others = (user for user in self._noted if user not in self._strays)
+        found = nsmallest(LOOKS, others, key=lambda user: self._noted[user].looked)
         self._noted |= {user: self._noted[user]._replace(looked=now) for user in found}
         return found
 

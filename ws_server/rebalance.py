@@ -86,7 +86,7 @@ class Plan:
         return len(self._users)
 
     def __iter__(self) -> Iterator[User]:
-        return iter(list(self._users))
+        return iter(self._users)
 
     def __contains__(self, user: User) -> bool:
         return user in self._users
